@@ -1,7 +1,7 @@
 # The image of every role: docker build -t mlops-hypervisor .
 #
-# BASE is any image with Python 3.11 or newer. The default is pinned by digest, so that every build starts from the
-# same bytes. `docker pull python:3.12-slim-bookworm` prints a newer digest:
+# BASE is an image with a shell and Python 3.11 or newer with `venv`. The default is pinned by digest, so that every
+# build starts from the same bytes. `docker pull python:3.12-slim-bookworm` prints a newer digest:
 #   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... -t mlops-hypervisor .
 #
 # EXTRAS are the extras of pyproject.toml to install. `optimal`, the solver of `solver: exact`, is large, so it is not
@@ -30,9 +30,11 @@ RUN /opt/uv/bin/uv sync --frozen --no-dev $(for extra in $EXTRAS; do echo --extr
 FROM ${BASE}
 LABEL org.opencontainers.image.title="MLOps Hypervisor" \
       org.opencontainers.image.licenses="MIT"
-RUN groupadd --gid 10001 hypervisor \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/hypervisor --shell /usr/sbin/nologin hypervisor \
-    && install -d -o 10001 -g 10001 -m 0700 /var/lib/hypervisor
+# Not every base has useradd.
+RUN echo hypervisor:x:10001: >>/etc/group \
+    && echo hypervisor:x:10001:10001::/var/lib/hypervisor:/usr/sbin/nologin >>/etc/passwd \
+    && mkdir -p -m 0700 /var/lib/hypervisor \
+    && chown 10001:10001 /var/lib/hypervisor
 COPY --from=build /opt/hypervisor /opt/hypervisor
 # HOST is every interface of the container, so the server requires a SECRET_KEY.
 ENV PATH=/opt/hypervisor/bin:$PATH \

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hypervisor import addresses
@@ -167,11 +167,12 @@ class Settings(BaseSettings):
             raise ValueError("needs at least 16 characters; create one with `openssl rand -hex 16`")
         return value
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "host", mode="before")
     @classmethod
-    def _check_data_dir(cls, value: object) -> object:
-        if value == "":
-            raise ValueError("is empty; name a folder, or unset it to use hypervisor-data")
+    def _check_not_empty(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not value.strip():
+            default = cls.model_fields[info.field_name or ""].default
+            raise ValueError(f"is empty; set a value, or unset it to use {default}")
         return value
 
     @field_validator("log_level", mode="before")

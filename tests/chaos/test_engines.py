@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hypervisor.kernel.failpoints import POINTS
 from tests.chaos.rig import Rig, cancelling, running_rig
 from tests.chaos.server import RECOVERY_TIMEOUT
 from tests.support.docker import Api
@@ -74,6 +75,29 @@ def test_containers_that_end_with_their_engine_are_concluded_only_when_it_is_bac
             start_engine()
             rig.reaches(once, "FAILED")
             rig.reaches(again, "RUNNING")
+            rig.settle()
+
+
+def test_a_server_killed_at_the_removal_of_an_ended_container_loses_no_end(
+    postgresql_url: str, tmp_path: Path, folder: Path
+) -> None:
+    with own_engine(folder) as start_engine:
+        start_engine()
+        with running_rig(tmp_path / "rig", postgresql_url, engine=Api(endpoint_of(folder))) as rig:
+            rig.server.stop()
+            jobs = []
+            for point in sorted(point for point in POINTS if point.startswith("end_")):
+                rig.expire_leases()
+                rig.server.start(f"{point}=kill")
+                jobs.append(rig.submit(command=["true"]))
+                eventually_sync(lambda: not rig.server.is_alive, within=RECOVERY_TIMEOUT, what=point)
+                rig.check()
+            rig.expire_leases()
+            rig.server.start()
+            for job in jobs:
+                assert job is not None
+                rig.reaches(job, "SUCCEEDED")
+                _ran_once(rig, job)
             rig.settle()
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 import pytest
 
-from hypervisor.kernel.failpoints import POINTS
+from hypervisor.kernel.failpoints import POINTS as ALL_POINTS
 from tests.chaos.rig import Rig
 from tests.chaos.server import RECOVERY_TIMEOUT
 from tests.support.wait import eventually_sync
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))
+POINTS = {point for point in ALL_POINTS if not point.startswith("end_")}
+"""The failpoints that processes reach. The others are in `test_engines.py`."""
 LEASE_SECONDS = "3"
 """The minimum of the setting; leases are then renewed every two seconds."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from hypervisor.kernel.names import InstanceName
 from tests.support.docker import Api
 from tests.support.wait import PROMPT
 
@@ -88,7 +90,8 @@ class ProcessProbe:
 
 class ContainerProbe:
     """All containers of an engine that only the rig uses. A container's name is its instance, so none can
-    exist twice; whether one was started twice must be checked by the workload.
+    exist twice, but two attempts of one replica can; whether one was started twice must be checked by the
+    workload.
     """
 
     def __init__(self, api: Api) -> None:
@@ -105,7 +108,11 @@ class ContainerProbe:
         return {f"{state['Pid']} {state['StartedAt']}" for state in states}
 
     def duplicates(self) -> list[str]:
-        return []
+        """Replicas with two live containers, by the label of the containers."""
+        live = self._api.json("GET", "/containers/json")
+        names = [InstanceName.parse(container["Labels"].get("hypervisor.instance", "")) for container in live]
+        replicas = Counter((name.deployment_id, name.replica) for name in names if name is not None)
+        return [f"I4: replica {key} runs {count} times" for key, count in replicas.items() if count > 1]
 
     def kill_all(self) -> None:
         """Nothing to do: the test removes the engine with its containers."""

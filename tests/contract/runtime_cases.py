@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import os
 import secrets
 import shlex
 import tarfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
+import psutil
 import pytest
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.docker.runtime import DockerRuntime
+from hypervisor.runtimes.process import supervisor
+from hypervisor.runtimes.process.environment import environment
+from hypervisor.runtimes.process.log_files import LogLimits
 from hypervisor.runtimes.process.runtime import ProcessRuntime
+from hypervisor.runtimes.process.spawner import DirectSpawner
+from hypervisor.runtimes.process.supervisor import Placement
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, Runtime
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from tests.support import docker
@@ -100,6 +110,14 @@ class RuntimeCase(ABC):
     @abstractmethod
     def ignores_term(self) -> LaunchSpec:
         """Prints "ready" when it ignores SIGTERM, and runs until it is killed."""
+
+    @abstractmethod
+    def start_again(self, spec: LaunchSpec) -> None:
+        """Start an instance from outside of the product, in the way in which it could happen there."""
+
+    @abstractmethod
+    def live(self) -> list[str]:
+        """The instances that run, found without the runtime. One that runs twice is there twice."""
 
     @abstractmethod
     def cannot_start(self) -> tuple[LaunchSpec, str]:
@@ -202,6 +220,25 @@ class ProcessCase(ShellCase):
         state = self.state_dir / "instances" / instance / "state"
         await eventually(lambda: state.exists() and "exit" in state.read_text())
 
+    def start_again(self, spec: LaunchSpec) -> None:
+        """A second supervisor in the directory of the instance; after the removal that is its archive."""
+        folders = [self.state_dir / folder / spec.instance for folder in ("instances", "logs")]
+        (directory,) = [folder for folder in folders if folder.is_dir()]
+        placement = Placement(directory, None, LogLimits())
+        started = supervisor.spawn(DirectSpawner(), spec, environment(spec, {}), placement)
+        assert started is not None
+        os.waitpid(started.pid, 0)
+
+    def live(self) -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                name = process.environ().get("HV_INSTANCE", "")
+                is_supervisor = os.getsid(process.pid) == process.pid and Path(process.cwd()).name == name
+                if is_supervisor and name.startswith(f"hv-{self.install}-"):
+                    found.append(name)
+        return found
+
     def cannot_start(self) -> tuple[LaunchSpec, str]:
         return LaunchSpec(self.instance(), SMALL, command=("/nowhere/at-all",)), "/nowhere/at-all"
 
@@ -240,6 +277,12 @@ class SimulatedCase(RuntimeCase):
     def ignores_term(self) -> LaunchSpec:
         return self._labelled({"simulate/ignore-term": "true", "simulate/log": "ready"})
 
+    def start_again(self, spec: LaunchSpec) -> None:
+        pytest.skip("nothing runs, and nothing but the runtime changes its states")
+
+    def live(self) -> list[str]:
+        raise AssertionError(f"{self.name} runs nothing")
+
     def cannot_start(self) -> tuple[LaunchSpec, str]:
         return self._labelled({"simulate/fail-start": "no such image: nowhere"}), "nowhere"
 
@@ -271,6 +314,16 @@ class DockerCase(ShellCase):
         api = docker.Api(docker.endpoint())
         api.call("PUT", f"/containers/{instance}/archive?path=/tmp", _tar_of_an_empty_file("gate"))
         await eventually(lambda: not api.inspect(instance)["State"]["Running"])
+
+    def start_again(self, spec: LaunchSpec) -> None:
+        """Like `docker start`; a removed container is not found."""
+        api = docker.Api(docker.endpoint())
+        api.call("POST", f"/containers/{spec.instance}/start", accept=(204, 304, 404, 409))
+
+    def live(self) -> list[str]:
+        filters = quote(json.dumps({"label": [f"hypervisor.install={self.install}"]}))
+        containers = docker.Api(docker.endpoint()).json("GET", f"/containers/json?filters={filters}")
+        return [container["Labels"]["hypervisor.instance"] for container in containers]
 
     def cannot_start(self) -> tuple[LaunchSpec, str]:
         return LaunchSpec(self.instance(), SMALL, image="hv-test/nowhere:1"), "hv-test/nowhere:1"

@@ -91,7 +91,7 @@ async def test_an_unknown_instance_is_absent_and_can_be_stopped_and_removed(
 ) -> None:
     name = runtime_case.instance()
     await runtime.stop(name, 5)
-    await runtime.remove(name)
+    assert await runtime.remove(name)
     await runtime.purge_logs(name)
     assert await runtime.observe([name]) == {name: ABSENT}
     assert await lines(runtime, name) == []
@@ -301,7 +301,7 @@ async def test_remove_deletes_an_ended_instance_and_keeps_its_logs_until_the_pur
     await runtime.start(spec)
     await end_of(runtime, spec.instance)
     kept = await lines(runtime, spec.instance)
-    await runtime.remove(spec.instance)
+    assert await runtime.remove(spec.instance)
     assert await observation_of(runtime, spec.instance) == ABSENT
     assert spec.instance not in await runtime.list_instances()
     # "If the engine allows it": all of the log or none of it, never a part.
@@ -313,8 +313,45 @@ async def test_remove_deletes_an_ended_instance_and_keeps_its_logs_until_the_pur
 async def test_a_running_instance_is_not_removed(runtime: Runtime, runtime_case: RuntimeCase) -> None:
     spec = runtime_case.sleeps()
     await runtime.start(spec)
-    await runtime.remove(spec.instance)
+    assert not await runtime.remove(spec.instance)
     assert (await observation_of(runtime, spec.instance)).state is ObservedState.RUNNING
+
+
+async def test_an_end_is_final_or_a_start_from_outside_is_observed(
+    runtime: Runtime, runtime_case: RuntimeCase
+) -> None:
+    """`remove` reports success only for an instance that does not run: callers free its capacity then."""
+    spec = runtime_case.sleeps()
+    await start_and_be_ready(runtime, spec)
+    await runtime.stop(spec.instance, 3600)
+    first = await end_of(runtime, spec.instance)
+    await runtime.close()
+    runtime = runtime_case.open()
+    runtime_case.start_again(spec)
+    runs = runtime_case.live() == [spec.instance]
+    assert runs is not runtime.ends_are_final
+    observations = await runtime.observe([spec.instance, runtime_case.instance()])
+    observation = observations[spec.instance]
+    assert (observation.state is ObservedState.RUNNING) is runs
+    assert await runtime.remove(spec.instance) is not runs
+    if runs:
+        assert first.started_at is not None
+        assert observation.started_at is not None
+        assert observation.started_at > first.started_at
+        await runtime.stop(spec.instance, 3600)
+        await end_of(runtime, spec.instance)
+        assert await runtime.remove(spec.instance)
+
+
+async def test_a_removed_instance_never_runs_again(runtime: Runtime, runtime_case: RuntimeCase) -> None:
+    spec = runtime_case.sleeps()
+    await start_and_be_ready(runtime, spec)
+    await runtime.stop(spec.instance, 0)
+    await end_of(runtime, spec.instance)
+    assert await runtime.remove(spec.instance)
+    runtime_case.start_again(spec)
+    assert runtime_case.live() == []
+    assert await observation_of(runtime, spec.instance) == ABSENT
 
 
 async def test_a_launch_failure_has_a_reason_and_leaves_nothing(

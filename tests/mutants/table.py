@@ -84,6 +84,13 @@ MUTANTS = (
         HISTORIES,
     ),
     Mutant(
+        "capacity is freed before an ended instance is removed",
+        "control/reconciler/actions.py",
+        "        if runtime.ends_are_final:\n",
+        "        if True:\n",
+        HISTORIES,
+    ),
+    Mutant(
         "freed capacity is not reserved",
         "scheduling/preemption/nominations.py",
         "        if not confirmed:\n",

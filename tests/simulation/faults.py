@@ -29,6 +29,8 @@ class Faults:
     clock_jumps: int = 0
     accidents: int = 0
     """The number of instances that are killed or removed outside of the product."""
+    restarts: int = 0
+    """The number of running or ended instances that are started again outside of the product."""
 
     @classmethod
     def draw(cls, random: Random) -> Faults:
@@ -44,6 +46,7 @@ class Faults:
             disconnects=random.choice((0, 0, 1)),
             clock_jumps=random.choice((0, 0, 1)),
             accidents=random.choice((0, 0, 1)),
+            restarts=random.choice((0, 0, 3)),
         )
 
 
@@ -58,6 +61,18 @@ class LossyWakeup(Wakeup):
     def notify(self, topic: str) -> None:
         if not self._faults.lost_hints or self._random.random() >= self._faults.lost_hints:
             super().notify(topic)
+
+
+class RestartingEngine(SimulatedRuntime):
+    """An engine on which instances can be started again from outside, as with `docker restart`."""
+
+    ends_are_final = False
+
+    def restart(self, name: str, now: float) -> None:
+        """Run an instance again until it is stopped."""
+        instance = self._instances[name]
+        instance.begins_at, instance.ends_at, instance.ended = now, None, False
+        self._hints.publish(name)
 
 
 class UnreliableEngine:
@@ -79,6 +94,10 @@ class UnreliableEngine:
     def name(self) -> str:
         return self._inner.name
 
+    @property
+    def ends_are_final(self) -> bool:
+        return self._inner.ends_are_final
+
     async def probe(self) -> RuntimeInfo:
         await self._before_call()
         return await self._inner.probe()
@@ -98,10 +117,11 @@ class UnreliableEngine:
         await self._inner.stop(instance, grace_seconds)
         await self._after_call()
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str) -> bool:
         await self._before_call()
-        await self._inner.remove(instance)
+        removed = await self._inner.remove(instance)
         await self._after_call()
+        return removed
 
     async def list_instances(self) -> Mapping[str, Observation]:
         await self._before_call()

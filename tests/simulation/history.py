@@ -18,7 +18,7 @@ import structlog
 from hypervisor.control.scheduler.snapshot_loader import load_cluster
 from hypervisor.runtimes.protocol import ObservedState
 from hypervisor.scheduling.plan import plan
-from tests.simulation.faults import Faults
+from tests.simulation.faults import Faults, RestartingEngine
 from tests.simulation.installation import Installation, Server, warm_up
 from tests.simulation.people import People
 from tests.support import virtual_time
@@ -155,6 +155,7 @@ class _HistoryRunner:
         strikes += [self._disconnect_engine] * faults.disconnects
         strikes += [self._jump_clock] * faults.clock_jumps
         strikes += [self._kill_instance] * faults.accidents
+        strikes += [self._restart_instance] * faults.restarts
         for strike in strikes:
             await asyncio.sleep(self._random.random() * BUSY_FOR / 2)
             await strike()
@@ -184,6 +185,21 @@ class _HistoryRunner:
         await engine.stop(name, 0)
         if self._random.random() < 0.5:
             await engine.remove(name)
+
+    async def _restart_instance(self) -> None:
+        """Start an instance again outside of the product; best right after its end, before its removal."""
+        installation = self._installation
+        assert isinstance(installation.engine, RestartingEngine)
+        for _ in range(40):
+            seen = await installation.engine.list_instances()
+            ended = sorted(name for name, item in seen.items() if item.state is ObservedState.EXITED)
+            if ended:
+                break
+            await asyncio.sleep(0.25)
+        if names := ended or sorted(seen):
+            name = self._random.choice(names)
+            self._note(f"{name} is started again from outside")
+            installation.engine.restart(name, installation.engine_clock.now().timestamp())
 
     async def _settle(self) -> None:
         """End requests and faults, and wait until nothing changes any more."""

@@ -29,7 +29,7 @@ from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.base import Base
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Cluster, Membership, Node, NodeGpu, Organization, User
-from tests.simulation.faults import Faults, LossyWakeup, UnreliableEngine
+from tests.simulation.faults import Faults, LossyWakeup, RestartingEngine, UnreliableEngine
 from tests.support.inline_sqlite import Gone, Peer, current_peer
 from tests.support.invariants import Rows, read_sqlite
 
@@ -149,7 +149,8 @@ class Installation:
         self.faults = faults
         self.clock = LoopClock()
         self.engine_clock = LoopClock()
-        self.engine = SimulatedRuntime(None, INSTALL, self.engine_clock)
+        engine = RestartingEngine if faults.restarts else SimulatedRuntime
+        self.engine: SimulatedRuntime = engine(None, INSTALL, self.engine_clock)
         self.writing = asyncio.Lock()
         file = _database().address.file
         assert file is not None

@@ -171,6 +171,9 @@ def _become(order: Order) -> NoReturn:
         for number, name in enumerate((order.stdin, order.stdout, order.stderr)):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
             os.dup2(os.open(name, flags, 0o644), number)
+        # The streams of the forking process know whether its own files are terminals and can seek.
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
         os.environ.clear()
         os.environ.update(order.environment)
         os.chdir(order.folder)

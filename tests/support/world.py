@@ -80,6 +80,7 @@ class World:
                     self.runtime_overrides.get("simulated")
                     or SimulatedRuntime(self.folder, self.install, self.clock)
                 ),
+                "docker": lambda _: self.runtime_overrides["docker"],
             }
         )
 

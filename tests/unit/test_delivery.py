@@ -20,8 +20,17 @@ from tests.support.documents import blocks, commands
 
 ROOT = Path(__file__).parents[2]
 SOCKET = "/var/run/docker.sock"
-FOREIGN_VARIABLES = {"FORWARDED_ALLOW_IPS"}
-"""Read by the web server."""
+FOREIGN_VARIABLES = {
+    "FORWARDED_ALLOW_IPS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
+"""Read by the web server, and by OpenTelemetry."""
+SET_BY_COMPOSE = {"DATABASE_URL", "REDIS_URL", "ROLE", "DOCKER_HOST", "HOST", "PORT", "DATA_DIR"}
+"""Settings that follow from the services and the image, so `.env` does not change them."""
 
 
 def text(path: str) -> str:
@@ -129,6 +138,33 @@ def test_every_variable_is_a_setting(services: dict[str, Any]) -> None:
     assert set(re.findall(r"(\w+)=", image[0])) <= known | {"PATH", "PYTHONUNBUFFERED"}
 
 
+def test_every_setting_reaches_the_containers(services: dict[str, Any]) -> None:
+    """A variable without a value comes from `.env`. Each other one can be overridden there."""
+    settings = {name.upper() for name in Settings.model_fields} - SET_BY_COMPOSE
+    for name in (*roles(services), "migrate"):
+        environment = services[name]["environment"]
+        assert settings <= environment.keys()
+        for setting in settings:
+            value = environment[setting]
+            assert value is None or value.startswith(f"${{{setting}:"), setting
+    (documented,) = re.findall(r"Only these have their value from (.*?)\.\s", _flat("docs/deployment.md"))
+    assert set(re.findall(r"`([A-Z_]+)`", documented)) == SET_BY_COMPOSE
+
+
+def test_prometheus_scrapes_with_the_token_of_the_servers(services: dict[str, Any]) -> None:
+    prometheus = services["prometheus"]
+    assert prometheus["environment"] == {"METRICS_TOKEN": None}
+    assert prometheus["tmpfs"] == ["/tmp"]
+    (job, *_) = yaml.safe_load(text("deploy/prometheus/prometheus.yml"))["scrape_configs"]
+    file = job["authorization"]["credentials_file"]
+    shell, option, script, name = prometheus["entrypoint"]
+    write = script.replace("$$", "$").partition("exec ")[0].replace(file, "/dev/stdout")
+    for token in ("0123456789abcdef", "%s \\n", ""):
+        printed = _output([shell, option, write, name], METRICS_TOKEN=token)
+        assert printed == token
+    assert script.endswith('exec /bin/prometheus "$$@"')
+
+
 def test_every_mounted_path_exists(services: dict[str, Any]) -> None:
     every_mount = chain.from_iterable(map(mounts, services.values()))
     local = {mount.split(":")[0] for mount in every_mount if mount.startswith(".")}
@@ -166,14 +202,32 @@ def test_a_restart_of_a_unit_keeps_its_workloads_running(name: str) -> None:
     assert "PrivateDevices" not in service
 
 
-def test_commands_run_with_the_settings_of_the_unit() -> None:
-    unit = text("deploy/systemd/hypervisor.service")
-    helper = text("deploy/systemd/hypervisor-as-service")
-    settings = re.findall(r"^Environment=((?:DATA_DIR|DATABASE_URL)=\S+)$", unit, re.MULTILINE)
-    assert re.findall(r"--setenv=(\S+)", helper) == settings
-    for key in ("EnvironmentFile", "WorkingDirectory", "User"):
-        (value,) = re.findall(rf"^{key}=(\S+)$", unit, re.MULTILINE)
-        assert f"={value}" in helper
+def test_every_dependency_of_the_image_has_a_package_for_musl() -> None:
+    """So that BASE may be Alpine, except for the extra that the document names."""
+    lock = tomllib.loads(text("uv.lock"))
+    packages = {package["name"]: package for package in lock["package"]}
+    needed, stack = set(), ["mlops-hypervisor"]
+    while stack:
+        package = packages[stack.pop()]
+        extras = package.get("optional-dependencies", {}) if package["name"] == "mlops-hypervisor" else {}
+        for one in (*package.get("dependencies", []), *extras.get("telemetry", [])):
+            if one["name"] not in needed:
+                needed.add(one["name"])
+                stack.append(one["name"])
+    missing = {name for name in needed if not _runs_on_musl(packages[name])}
+    assert missing == set()
+    assert not _runs_on_musl(packages["ortools"])
+
+
+def _runs_on_musl(package: dict[str, Any]) -> bool:
+    wheels = [wheel["url"] for wheel in package.get("wheels", [])]
+    return any("none-any" in wheel or ("musllinux" in wheel and "x86_64" in wheel) for wheel in wheels)
+
+
+def test_the_image_needs_no_program_that_a_small_base_lacks() -> None:
+    steps = re.findall(r"^RUN (.*(?:\\\n.*)*)", text("Dockerfile"), re.MULTILINE)
+    programs = {part.split()[0] for step in steps for part in re.split(r"&&|\\\n", step) if part.split()}
+    assert programs <= {"chown", "echo", "mkdir", "python3", "/opt/uv/bin/pip", "/opt/uv/bin/uv"}
 
 
 def test_the_page_of_alerts_has_their_severity_and_their_time() -> None:
@@ -187,7 +241,7 @@ def test_the_page_of_alerts_has_their_severity_and_their_time() -> None:
 
 def test_the_key_of_the_documented_container_is_kept(tmp_path: Path) -> None:
     (block,) = blocks("docs/deployment.md", "The image", "console")
-    _, create, start = commands(block)
+    _, create, start, _ = commands(block)
     assert "--env-file hypervisor.env" in start
     keys = []
     for _ in range(2):
@@ -196,3 +250,11 @@ def test_the_key_of_the_documented_container_is_kept(tmp_path: Path) -> None:
     assert keys[0] == keys[1]
     assert re.fullmatch(r"SECRET_KEY=[0-9a-f]{64}\n", keys[0])
     assert (tmp_path / "hypervisor.env").stat().st_mode & 0o077 == 0
+
+
+def _flat(path: str) -> str:
+    return " ".join(text(path).split())
+
+
+def _output(command: list[str], **environment: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout

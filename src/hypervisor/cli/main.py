@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, ClassVar, NoReturn
 
@@ -14,6 +15,7 @@ from typer.main import get_command
 from hypervisor import __version__
 from hypervisor.cli.core import options
 from hypervisor.cli.core.lazy_group import LazyCommand, LazyGroup
+from hypervisor.cli.core.streams import decode_arguments, discard, finish_streams, prepare_streams
 
 REFUSED = 1
 INTERRUPTED = 130
@@ -126,7 +128,10 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    sys.exit(run(sys.argv[1:]))
+    prepare_streams()
+    code = run(decode_arguments(sys.argv[1:]))
+    finish_streams()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -143,7 +148,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_stdout()
+        discard(sys.stdout)
         return REFUSED
     except Exception as error:
         if os.environ.get("HYPERVISOR_DEBUG"):
@@ -155,10 +160,6 @@ def run(arguments: Sequence[str]) -> int:
 def _report(error: Exception) -> int:
     # Imported only on failure: `failures` imports the SDK, which is slow to load.
     code, line = import_module("hypervisor.cli.core.failures").describe(error)
-    typer.echo(f"error: {line}", err=True)
+    with suppress(OSError):
+        typer.echo(f"error: {line}", err=True)
     return int(code)
-
-
-def _discard_stdout() -> None:
-    """Send the interpreter's last flush to /dev/null, because the reader of the pipe has closed it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ keys (`models`, `scheduler_models`), so additional fields of a newer server pass
 """
 
 from hypervisor.client.client import Client
-from hypervisor.client.errors import ApiError, ClientError, ServerAway, Unreachable
+from hypervisor.client.errors import ApiError, ClientError, ServerAway, UnexpectedResponse, Unreachable
 from hypervisor.client.outages import RetryPolicy
 from hypervisor.client.tokens import MemoryTokens, Tokens, TokenStore
 
@@ -18,5 +18,6 @@ __all__ = [
     "ServerAway",
     "TokenStore",
     "Tokens",
+    "UnexpectedResponse",
     "Unreachable",
 ]

@@ -16,9 +16,11 @@ import json
 import os
 import time
 from email.message import Message
+from ipaddress import ip_address
 from typing import IO, Any
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 MAX_MESSAGE_LENGTH = 500
 TOO_MANY_REQUESTS = 429
@@ -37,6 +39,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 _OPENER = build_opener(_NoRedirects)
+_DIRECT = build_opener(ProxyHandler({}), _NoRedirects)
 
 
 def report(
@@ -83,6 +86,23 @@ def previous() -> dict[str, Any] | None:
     }
 
 
+def is_loopback(host: str) -> bool:
+    """Whether the host, with or without a port, is this machine: 127.0.0.0/8, ::1 or localhost.
+
+    A proxy never reaches it.
+    """
+    is_bare = host.count(":") > 1 and not host.startswith("[")
+    name = host if is_bare else (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    if name in ("localhost", "localhost.localdomain") or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
 def _send_later(body: bytes, timeout: float) -> bool:
     time.sleep(RETRY_SECONDS)
     return _send(body, timeout)
@@ -97,7 +117,8 @@ def _send(body: bytes, timeout: float) -> bool:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 (checked above)
     try:
-        with _OPENER.open(request, timeout=timeout) as response:
+        opener = _DIRECT if is_loopback(request.host.rpartition("@")[2]) else _OPENER
+        with opener.open(request, timeout=timeout) as response:
             result = json.load(response)
     except HTTPError as refusal:
         with refusal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 from hypervisor.client.models import Cluster, ClusterShare, Node
@@ -138,7 +137,7 @@ class Clusters:
 
     def _first(self, path: str, limit: int | None) -> list[Any]:
         params = {"limit": min(limit, MOST_PER_PAGE)} if limit else None
-        return list(islice(self._transport.pages(path, params), limit))
+        return self._transport.first(path, params, limit)
 
     def _node_action(self, cluster_id: int, node_id: int, action: str) -> Node:
         node: Node = self._transport.post(f"{_node_path(cluster_id, node_id)}/{action}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from hypervisor.client.errors import ApiError, Unreachable
 from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
 from hypervisor.client.outages import Outage
+from hypervisor.client.records import check_content_type
 from hypervisor.client.scheduler_models import Forecast
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
@@ -53,7 +53,7 @@ class Deployments:
 
     def find(self, filters: Params | None = None, *, limit: int | None = None) -> list[Deployment]:
         """The matching deployments of all pages, newest first, at most `limit`."""
-        return list(islice(self._transport.pages("/deployments", filters), limit))
+        return self._transport.first("/deployments", filters, limit)
 
     def get(self, deployment_id: int) -> Deployment:
         deployment: Deployment = self._transport.get(f"/deployments/{deployment_id}")
@@ -94,6 +94,7 @@ class Deployments:
         params: Params = {"tail": tail, "attempt": attempt, "replica": replica}
         path = f"/deployments/{deployment_id}/logs"
         with self._transport.stream(path, params=params, timeout=TIMEOUT) as response:
+            check_content_type(self._transport.url, response, "text/plain")
             yield from response.iter_bytes()
 
     def follow_logs(

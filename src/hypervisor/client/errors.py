@@ -16,10 +16,20 @@ class ClientError(Exception):
 class Unreachable(ClientError):
     """There was no response: the server is not running, not reachable, or too slow."""
 
-    def __init__(self, url: str, cause: str) -> None:
-        super().__init__(f"cannot reach {url}: {cause}")
+    def __init__(self, url: str, cause: str, *, proxy: str | None = None) -> None:
+        through = f" through the proxy {proxy}" if proxy else ""
+        super().__init__(f"cannot reach {url}{through}: {cause}")
         self.url = url
         self.cause = cause
+        self.proxy = proxy
+
+
+class UnexpectedResponse(ClientError):
+    """The response is none of a Hypervisor server: the URL is that of another server."""
+
+    def __init__(self, url: str, finding: str) -> None:
+        super().__init__(f"the response of {url} is not from a Hypervisor server ({finding}): check the URL")
+        self.url = url
 
 
 class ServerAway(ClientError):
@@ -54,14 +64,17 @@ class ApiError(ClientError):
         self.retry_after = retry_after
 
     @classmethod
-    def from_body(cls, status: int, body: str, retry_after: str | None = None) -> ApiError:
+    def from_body(
+        cls, status: int, body: str, retry_after: str | None = None, *, proxy: str | None = None
+    ) -> ApiError:
         """Parse a problem document. Any other body becomes a general sentence about the status.
 
-        `retry_after` is the header, of which only the form in seconds is used.
+        `retry_after` is the header, of which only the form in seconds is used. The sentence names the proxy,
+        if any, because the proxy may be the sender.
         """
         problem = _parse(body)
-        code = str(problem.get("code") or f"http_{status}")
-        detail = str(problem.get("detail") or problem.get("title") or _status_sentence(status))
+        code = _text(problem, "code") or f"http_{status}"
+        detail = _text(problem, "detail") or _text(problem, "title") or _status_sentence(status, proxy)
         extra = {key: value for key, value in problem.items() if key not in PROBLEM_MEMBERS}
         delay = float(retry_after) if retry_after and retry_after.isdecimal() else None
         return cls(status, code, detail, extra, delay)
@@ -70,13 +83,19 @@ class ApiError(ClientError):
 def _parse(body: str) -> Mapping[str, object]:
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _status_sentence(status: int) -> str:
+def _text(problem: Mapping[str, object], member: str) -> str | None:
+    value = problem.get(member)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _status_sentence(status: int, proxy: str | None) -> str:
+    sender = f"the server or the proxy {proxy}" if proxy else "the server"
     try:
-        return f"the server answered {status} {HTTPStatus(status).phrase}"
+        return f"{sender} answered {status} {HTTPStatus(status).phrase}"
     except ValueError:
-        return f"the server answered {status}"
+        return f"{sender} answered {status}"

@@ -20,6 +20,19 @@ def encode(body: object) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
+def surrogate_in(text: str) -> str | None:
+    """The first character that UTF-8 cannot encode, printable; None without one.
+
+    A byte of an argument that is not UTF-8 is a surrogate (PEP 383), shown as `\\xff`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    return None
+
+
 def _faults(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
     """The path and the reason of each value that is refused."""
     if depth > MAX_DEPTH:
@@ -44,7 +57,8 @@ def _key_faults(key: object, path: str) -> Iterator[tuple[str, str]]:
 
 def _scalar_fault(value: object) -> str | None:
     if isinstance(value, str):
-        return None if _is_unicode(value) else "has half of a surrogate pair"
+        character = surrogate_in(value)
+        return None if character is None else f"contains {character}, which is not valid UTF-8"
     if isinstance(value, float) and not math.isfinite(value):
         return f"is {value}, which JSON does not have"
     if isinstance(value, (int, float, type(None))):
@@ -53,11 +67,3 @@ def _scalar_fault(value: object) -> str | None:
     if isinstance(value, (Mapping, Sequence, Enum)):
         return f"is a {kind}, which JSON does not have: pass a dict, a list or a str"
     return f"is a {kind}, which JSON does not have: pass the text that is meant"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

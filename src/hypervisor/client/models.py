@@ -158,6 +158,8 @@ class Replica(TypedDict):
     gpu_indices: list[int]
     state: str
     exit_code: int | None
+    health: str | None
+    """The last result of the image's health check: starting, healthy or unhealthy."""
 
 
 class DeploymentSpec(TypedDict, total=False):
@@ -238,6 +240,8 @@ class Attempt(TypedDict, total=False):
     stop_requested_at: str | None
     stop_reason: str | None
     preempted_by: int | None
+    restarted_at: str | None
+    health: str | None
     finished_at: str | None
     outcome: str | None
     exit_code: int | None

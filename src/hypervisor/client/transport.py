@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import httpx2
 
 from hypervisor.client import json_body
+from hypervisor.client.checkpoint import is_loopback
 from hypervisor.client.errors import ApiError, ClientError, Unreachable
 from hypervisor.client.outages import RetryPolicy
+from hypervisor.client.proxies import open_http
+from hypervisor.client.records import read_response, records
 from hypervisor.client.tokens import Tokens, TokenStore
 
 API = "/api/v1"
@@ -29,7 +34,7 @@ class Transport:
         self.url = normalise_url(url)
         self.tokens = tokens
         self.retry = retry or RetryPolicy.from_environment()
-        self._http = httpx2.Client(base_url=self.url, timeout=TIMEOUT, follow_redirects=False)
+        self._http, self._proxy = open_http(self.url, TIMEOUT)
 
     def close(self) -> None:
         self._http.close()
@@ -58,14 +63,16 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         authorise: bool = True,
     ) -> Any:
-        """The response: parsed JSON, else text, None for an empty body.
+        """The JSON object of the response; an empty Record for an empty body.
 
-        Raises ApiError for a refusal and Unreachable when there is no response.
+        Raises ApiError for a refusal, Unreachable when there is no response, and UnexpectedResponse for a
+        response that no Hypervisor server sends.
         """
-        return _parse(
+        return read_response(
+            self.url,
             self._request(
                 method, path, params=params, body=body, form=form, headers=headers, authorise=authorise
-            )
+            ),
         )
 
     def _request(
@@ -84,13 +91,19 @@ class Transport:
         sent = headers if content is None else {**json_body.HEADERS, **(headers or {})}
 
         def attempt() -> httpx2.Response:
-            request = self._http.build_request(
-                method, f"{API}{path}", params=_without_none(params), content=content, data=form, headers=sent
-            )
+            with _encoding_errors():
+                request = self._http.build_request(
+                    method,
+                    f"{API}{path}",
+                    params=_without_none(params),
+                    content=content,
+                    data=form,
+                    headers=sent,
+                )
             return self._deliver(request, authorise=authorise)
 
         response = self._with_renewal(attempt, authorise=authorise)
-        _raise_for(response)
+        self._raise_for(response)
         return response
 
     @contextmanager
@@ -114,7 +127,7 @@ class Transport:
         try:
             if not response.is_success:
                 response.read()
-                _raise_for(response)
+                self._raise_for(response)
             with self._network_errors():
                 yield response
         finally:
@@ -125,10 +138,14 @@ class Transport:
         query = dict(params or {})
         while True:
             page = self.get(path, query)
-            yield from page["items"]
+            yield from records(self.url, page["items"])
             if not page.get("next_cursor"):
                 return
             query["cursor"] = page["next_cursor"]
+
+    def first(self, path: str, params: Params | None, limit: int | None) -> list[Any]:
+        """The first `limit` items of all pages; all for None."""
+        return list(islice(self.pages(path, params), None if limit is None else min(limit, sys.maxsize)))
 
     def _with_renewal(self, attempt: Callable[[], httpx2.Response], *, authorise: bool) -> httpx2.Response:
         used = self.tokens.load() if authorise else None
@@ -156,14 +173,14 @@ class Transport:
             if response.status_code == HTTPStatus.UNAUTHORIZED:
                 self.tokens.save(None)
                 return False
-            _raise_for(response)
-            self.tokens.save(read_tokens(response.json()))
+            self._raise_for(response)
+            self.tokens.save(read_tokens(read_response(self.url, response)))
             return True
 
     def _deliver(self, request: httpx2.Request, *, authorise: bool, stream: bool = False) -> httpx2.Response:
         tokens = self.tokens.load() if authorise else None
         if tokens is not None:
-            request.headers["Authorization"] = f"Bearer {tokens.access}"
+            request.headers["Authorization"] = _authorization(tokens)
         with self._network_errors():
             return self._http.send(request, stream=stream)
 
@@ -173,11 +190,35 @@ class Transport:
         try:
             yield
         except httpx2.TimeoutException:
-            raise Unreachable(self.url, "the server did not respond in time") from None
-        except httpx2.ConnectError:
-            raise Unreachable(self.url, "is the server running? start it with `hypervisor serve`") from None
-        except httpx2.TransportError as error:
-            raise Unreachable(self.url, f"the connection broke ({error or type(error).__name__})") from None
+            raise self._unreachable("the server did not respond in time") from None
+        except httpx2.ConnectError as error:
+            raise self._unreachable(self._connect_failure(error)) from None
+        except httpx2.ProxyError as error:
+            raise self._unreachable(f"the proxy refused the connection ({error})") from None
+        except (httpx2.TransportError, httpx2.DecodingError, httpx2.SSEError) as error:
+            raise self._unreachable(f"the connection broke ({error or type(error).__name__})") from None
+        except UnicodeError:
+            # The IDNA codec, for a host name with an empty label or a label that is too long.
+            raise ClientError(f"{self.url!r} does not have a valid host name") from None
+
+    def _connect_failure(self, error: httpx2.ConnectError) -> str:
+        if self._proxy is not None:
+            return f"the proxy does not respond, or cannot connect ({error})"
+        if is_loopback(self._http.base_url.netloc.decode("ascii")) and not _is_tls_failure(error):
+            return "is the server running? start it with `hypervisor serve`"
+        return f"{error or 'the connection failed'}"
+
+    def _unreachable(self, cause: str) -> Unreachable:
+        return Unreachable(self.url, cause, proxy=self._proxy)
+
+    def _raise_for(self, response: httpx2.Response) -> None:
+        """Raise ApiError for every status except 2xx."""
+        status = response.status_code
+        if response.is_redirect:
+            raise ApiError(status, "redirect", "the server sent a redirect; check the server URL")
+        if not response.is_success:
+            retry_after = response.headers.get("Retry-After")
+            raise ApiError.from_body(status, response.text, retry_after, proxy=self._proxy)
 
 
 def read_tokens(response: Mapping[str, Any]) -> Tokens:
@@ -186,33 +227,52 @@ def read_tokens(response: Mapping[str, Any]) -> Tokens:
 
 
 def normalise_url(url: str) -> str:
-    """`localhost:8000/` becomes `http://localhost:8000`. Raises ClientError for any other URL scheme."""
+    """`localhost:8000/` becomes `http://localhost:8000`.
+
+    Raises ClientError for any other URL scheme, and for a URL with a query, a fragment or a user.
+    """
     text = url.strip()
     if "://" not in text:
         text = f"http://{text}"
     try:
         parsed = httpx2.URL(text)
-    except httpx2.InvalidURL:
+    except (httpx2.InvalidURL, UnicodeError):
         raise ClientError(f"{url!r} is not a URL") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ClientError(f"{url!r} is not an http:// or https:// URL")
+    if parsed.userinfo or "?" in text or "#" in text or any(map(str.isspace, text)):
+        # Not the URL, which may have a password.
+        raise ClientError(
+            "the server URL has a user, a query, a fragment or a blank: write http://HOST:PORT or "
+            "https://HOST/PATH"
+        )
     return text.rstrip("/")
+
+
+@contextmanager
+def _encoding_errors() -> Iterator[None]:
+    """Raise ClientError for a parameter or a form that UTF-8 cannot encode."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        character = json_body.surrogate_in(error.object)
+        raise ClientError(f"the request contains {character}, which is not valid UTF-8") from None
+
+
+def _authorization(tokens: Tokens) -> str:
+    """The header of a request. Raises ClientError for a token that cannot be in a header."""
+    access = tokens.access
+    if not access or not all("!" <= character <= "~" for character in access):
+        raise ClientError(
+            "the access token is empty or contains a blank, a line break or a character outside ASCII: "
+            "correct it (HYPERVISOR_TOKEN, if it is set), or log in again"
+        )
+    return f"Bearer {access}"
+
+
+def _is_tls_failure(error: httpx2.ConnectError) -> bool:
+    return "SSL" in str(error)
 
 
 def _without_none(params: Params | None) -> dict[str, Any]:
     return {name: value for name, value in (params or {}).items() if value is not None}
-
-
-def _raise_for(response: httpx2.Response) -> None:
-    if response.is_error:
-        raise ApiError.from_body(response.status_code, response.text, response.headers.get("Retry-After"))
-    if response.is_redirect:
-        raise ApiError(response.status_code, "redirect", "the server sent a redirect; check the server URL")
-
-
-def _parse(response: httpx2.Response) -> Any:
-    if not response.content:
-        return None
-    if "json" in response.headers.get("content-type", ""):
-        return response.json()
-    return response.text

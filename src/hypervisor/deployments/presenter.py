@@ -22,6 +22,7 @@ from hypervisor.deployments.spec.submit import Created
 from hypervisor.deployments.state.dependencies import Parent, load_parents
 from hypervisor.infra.coordination.queue_index import QueueIndex
 from hypervisor.kernel.command import form_of
+from hypervisor.kernel.observation import Health
 from hypervisor.kernel.priority import priority_label
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.gang import Replica, replica_state
@@ -146,6 +147,7 @@ def _replica(attempt: Attempt) -> ReplicaResponse:
         gpu_indices=attempt.gpu_indices,
         state=replica_state(replica),
         exit_code=attempt.exit_code,
+        health=Health(attempt.health) if attempt.health and attempt.finished_at is None else None,
     )
 
 

@@ -202,7 +202,7 @@ async def stop_deployment(
         Query(
             ge=0,
             le=MAX_GRACE,
-            description="Seconds between SIGTERM and SIGKILL; default: that of the deployment.",
+            description="Seconds between the stop signal and SIGKILL; default: that of the deployment.",
         ),
     ] = None,
 ) -> DeploymentResponse:

@@ -25,6 +25,8 @@ POINTS = frozenset(
         "status_after_write",
         "stop_before_call",
         "stop_after_call",
+        "end_before_remove",
+        "end_after_remove",
         "delete_before_row",
         "delete_after_row",
         "gc_before_remove",

@@ -16,6 +16,15 @@ class ObservedState(StrEnum):
     EXITED = "exited"
 
 
+class Health(StrEnum):
+    """What the health check of a running instance reports."""
+
+    STARTING = "starting"
+    """No result yet, within the start period of the check."""
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
 @dataclass(frozen=True, slots=True)
 class PortBinding:
     """A declared port, and its address on this machine."""
@@ -30,7 +39,8 @@ class Observation:
     """The state of one instance as its engine reports it. Times are UTC, None if unknown.
 
     `exit_code` is None while the instance runs, and for an instance that vanished without an observed exit;
-    `message` then explains it. An end by signal N is 128 + N.
+    `message` then explains it. An end by signal N is 128 + N. `health` is None for an instance that does not
+    run or has no health check.
     """
 
     state: ObservedState
@@ -40,6 +50,7 @@ class Observation:
     finished_at: datetime | None = None
     message: str | None = None
     ports: tuple[PortBinding, ...] = ()
+    health: Health | None = None
 
 
 ABSENT = Observation(ObservedState.ABSENT)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 
 from hypervisor.control.scheduler.snapshot_loader import eligible
 from hypervisor.deployments.queue.key import rows_ahead
-from hypervisor.deployments.queue.priority_inheritance import inherited_priorities
+from hypervisor.deployments.queue.priority_inheritance import inherited_in_queue
 from hypervisor.kernel.queue_key import QueueKey
 from hypervisor.store.chunks import chunks
 from hypervisor.store.database import ReadSession
@@ -60,7 +60,7 @@ async def _load_inherited(
     session: ReadSession, cluster_id: int, now: datetime
 ) -> dict[QueueKey, tuple[QueueKey, datetime]]:
     """Deployments with an inherited priority: that key -> the own key and the start of the wait."""
-    priorities = await inherited_priorities(session, cluster_id)
+    priorities = await inherited_in_queue(session, cluster_id)
     found: dict[QueueKey, tuple[QueueKey, datetime]] = {}
     for chunk in chunks(sorted(priorities)):
         for row in await session.execute(_ROW.where(_queued(cluster_id, now), Deployment.id.in_(chunk))):

@@ -97,6 +97,15 @@ class Runtime(Protocol):
         """The name in settings and on clusters, as in `hypervisor.runtimes.kinds`."""
         ...
 
+    @property
+    def ends_are_final(self) -> bool:
+        """Whether an ended instance can never run again.
+
+        False: it can be started from outside of the product until `remove` has returned True. The reconciler
+        then frees the capacity of the attempt only after that.
+        """
+        ...
+
     async def probe(self) -> RuntimeInfo:
         """Check that the engine answers, and describe it. Raises RuntimeUnavailable."""
         ...
@@ -119,19 +128,20 @@ class Runtime(Protocol):
         ...
 
     async def stop(self, instance: str, grace_seconds: float) -> None:
-        """Stop the instance: SIGTERM to all its processes now, SIGKILL after `grace_seconds`.
+        """Stop the instance: the stop signal to all its processes now, SIGKILL after `grace_seconds`.
 
-        Returns when SIGTERM is sent, not when the instance has ended. A second call never restarts the grace
-        period. After a restart of this process a second call ensures that the kill still happens.
-        Raises RuntimeUnavailable.
+        The stop signal is SIGTERM, unless the image sets another one. Returns when it is sent, not when the
+        instance has ended. A second call never restarts the grace period. After a restart of this process a
+        second call ensures that the kill still happens. Raises RuntimeUnavailable.
         """
         ...
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str) -> bool:
         """Delete an ended instance: container, working directory, state files.
 
-        Its logs stay until `purge_logs` if the engine allows it. A running instance is not removed (no-op).
-        Raises RuntimeUnavailable.
+        Its logs stay until `purge_logs` if the engine allows it. Returns True if the instance is gone and can
+        never run again, also for an unknown name. Returns False if it is not gone: it runs (and goes on
+        running), or the engine is still removing it. Raises RuntimeUnavailable.
         """
         ...
 

@@ -12,6 +12,8 @@ from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, R
 class ReadOnlyRuntime(ABC):
     """A `Runtime` that only reads. Every call that changes something raises RuntimeUnavailable."""
 
+    ends_are_final = True
+
     @property
     @abstractmethod
     def name(self) -> str: ...
@@ -36,7 +38,7 @@ class ReadOnlyRuntime(ABC):
     async def stop(self, instance: str, grace_seconds: float) -> None:
         self._refuse()
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str) -> bool:
         self._refuse()
 
     async def purge_logs(self, instance: str) -> None:

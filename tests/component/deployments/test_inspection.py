@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from hypervisor.api import streams
 from hypervisor.deployments.history import logs
@@ -19,6 +21,7 @@ from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
 from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
+from hypervisor.store.tables import Attempt
 from tests.support.api import Person, ok, refused
 from tests.support.statements import statements_of
 from tests.support.teams import Team
@@ -72,6 +75,24 @@ async def test_a_request_reads_the_row_of_its_deployment_once(team: Team, below:
     assert response.status_code == 200
     # The environment is read with the whole row only.
     assert len([one for one in statements if "deployments.env" in one]) == 1
+
+
+async def test_a_deployment_shows_the_health_of_each_replica_and_starts_from_outside(team: Team) -> None:
+    cluster = await team.cluster()
+    work = await team.running(cluster, "work")
+    ((replica,), (attempt,)) = await _placements_and_attempts(team, work)
+    assert (replica["health"], attempt["health"], attempt["restarted_at"]) == (None, None, None)
+    restarted_at = team.api.clock.now()
+    async with team.api.services.database.write() as session:
+        await session.execute(update(Attempt).values(health="unhealthy", restarted_at=restarted_at))
+    ((replica,), (attempt,)) = await _placements_and_attempts(team, work)
+    assert (replica["health"], attempt["health"]) == ("unhealthy", "unhealthy")
+    assert datetime.fromisoformat(attempt["restarted_at"]) == restarted_at
+
+
+async def _placements_and_attempts(team: Team, deployment: dict[str, Any]) -> tuple[Any, Any]:
+    attempts = ok(await team.viewer.get(path(deployment, "/attempts")))["items"]
+    return (await team.get(deployment))["placements"], attempts
 
 
 async def test_attempts_list_each_run(team: Team) -> None:

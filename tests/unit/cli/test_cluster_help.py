@@ -7,6 +7,7 @@ import typer
 
 from hypervisor.cli.commands.cluster_settings import settings_facts
 from hypervisor.cli.commands.clusters import app
+from hypervisor.cli.main import run
 from hypervisor.client.models import Cluster
 from hypervisor.clusters.schemas import ClusterUpdate
 
@@ -35,6 +36,23 @@ def test_only_create_names_defaults(option: str) -> None:
     assert "default" in help_of("create", option)
     assert "default" not in help_of("update", option)
     assert help_of("update", option)
+
+
+def test_the_help_of_a_group_has_whole_sentences_and_its_main_commands_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["cluster", "--help"]) == 0
+    output = capsys.readouterr().out
+    assert "..." not in output.split("Commands:")[1]
+    assert "Propose a few moves that would let more queued deployments start." in " ".join(output.split())
+    names = [line.split()[0] for line in output.split("Commands:")[1].splitlines() if line[2:3].strip()]
+    assert names[:3] == ["create", "list", "show"]
+
+
+@pytest.mark.parametrize("command", ["simulate", "logs", "deploy", "top", "queue"])
+def test_no_help_names_a_range_type(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert "range>" not in capsys.readouterr().out
 
 
 FLAGS = {

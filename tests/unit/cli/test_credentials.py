@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.cli.core.credentials import Credentials, FileTokens, default_path
+from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.client import Tokens
 from tests.support.wait import PROMPT
 
@@ -49,10 +50,14 @@ def test_removing_one_session_keeps_the_others(credentials: Credentials) -> None
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[]", '{"servers": {"http://one": 3}}'])
-def test_an_invalid_file_has_no_sessions(credentials: Credentials, content: str) -> None:
+def test_a_damaged_file_is_refused_and_not_overwritten(credentials: Credentials, content: str) -> None:
     credentials.path.parent.mkdir(parents=True)
     credentials.path.write_text(content)
-    assert credentials.tokens("http://one") is None
+    with pytest.raises(CommandFailed, match=f"{credentials.path} is damaged: delete it"):
+        credentials.tokens("http://one")
+    with pytest.raises(CommandFailed, match="is damaged"):
+        credentials.save("http://one", Tokens("a"))
+    assert credentials.path.read_text() == content
 
 
 def test_renewal_is_exclusive(credentials: Credentials) -> None:
@@ -80,3 +85,11 @@ def test_the_default_path_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
     assert default_path() == Path("/home/ada/.config/hypervisor/credentials.json")
+
+
+def test_an_empty_home_is_like_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    path = default_path()
+    assert path is not None
+    assert path.is_absolute()

@@ -73,9 +73,33 @@ def test_a_followed_log_ends_with_a_message(
     assert message in output.err
 
 
+@pytest.mark.parametrize(
+    ("code", "token", "line"),
+    [
+        (
+            "not_authenticated",
+            None,
+            "you are not logged in to this server: use `hypervisor login`, or `hypervisor register`",
+        ),
+        ("session_ended", None, "Over. (log in with `hypervisor login`)"),
+        (
+            "invalid_token",
+            "x",
+            "Over. (correct HYPERVISOR_TOKEN, or unset it and log in with `hypervisor login`)",
+        ),
+        ("invalid_credentials", None, "Over."),
+    ],
+)
+def test_a_missing_session_is_explained(
+    code: str, token: str | None, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERVISOR_TOKEN", token or "")
+    assert describe(ApiError(401, code, "Over.")) == (1, line)
+
+
 def test_a_list_without_a_nearest_node_shows_the_reason() -> None:
     short = {"shortfall": {"cpu_cores": 1, "ram_gb": 1, "gpu_count": 0}}
     for nearest, message in ((None, "every node is cordoned"), ("n1", "1 CPU, 1 GB short on n1")):
         deployment: Deployment = {**WAITING, "reason_data": {**short, "nearest_node": nearest}}
-        (*_, reasons) = deployments_table([deployment], 200).columns
-        assert [str(cell) for cell in reasons.cells] == [message]
+        ((*_, reason),) = deployments_table([deployment]).rows
+        assert reason.plain == message

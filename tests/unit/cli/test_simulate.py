@@ -223,7 +223,10 @@ def test_names_in_the_workload_cannot_break_the_page(tmp_path: Path) -> None:
             "--vs takes fgd, fill, bestfit, spread, improve, exact, no-improve, no-preemption, "
             "no-quotas, not 'magic'",
         ),
-        (["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"], "the column timestamp is missing"),
+        (
+            ["-w", "JOBS", "-n", "1x1gpu", "--format", "philly"],
+            "the columns are missing: timestamp, duration, num_gpus, cluster",
+        ),
         (["-w", "BAD", "-n", "1x1gpu"], "bad.csv:2: duration_seconds must be a number, not 'long'"),
     ],
 )
@@ -236,3 +239,48 @@ def test_invalid_input_is_refused_in_one_line(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--html", "--json"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing" / "report"
+    # The workload does not exist, and is not read.
+    code = run(["simulate", "-w", "none.csv", "-n", "1x1gpu", option, str(missing)])
+    assert (code, capsys.readouterr().err) == (1, f"error: {missing}: No such file or directory\n")
+
+
+def test_a_refused_run_leaves_no_empty_report(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    assert run(["simulate", "-w", "none.csv", "-n", "1x1gpu", "--html", str(report)]) == 1
+    assert not report.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-n", ""], "--nodes is empty"),
+        (["-n", " "], "--nodes is empty"),
+        (["-n", "1x4gpu,64cpu", "--vs", "fgd,spread"], "--vs takes one of fgd and spread"),
+        (["-n", "1x4gpu,64cpu", "--vs", "improve,no-improve"], "--vs takes one of improve and no-improve"),
+        (["-n", "1x4gpu,64cpu", "--vs", "no-improve,exact"], "--vs takes one of no-improve and exact"),
+    ],
+)
+def test_contradictions_are_refused(
+    arguments: list[str], message: str, jobs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["simulate", "-w", str(jobs), *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_header_is_refused_with_the_required_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for header, message in (
+        ("a,b", "Required columns: csv has arrival_seconds, duration_seconds; openb has cpu_milli"),
+        ("arrival_seconds,cpu_cores", "required columns are arrival_seconds, duration_seconds"),
+    ):
+        file = write(tmp_path / "wrong.csv", header, "1,2")
+        assert run(["simulate", "-w", str(file), "-n", "1x1gpu"]) == 1
+        assert message in capsys.readouterr().err

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from hypervisor.cli.commands.attempts import attempts_table
 from hypervisor.cli.commands.queue import queue_table
 from hypervisor.cli.core.deployments_table import deployments_table
-from hypervisor.cli.core.output import table
+from hypervisor.cli.core.tables import Table, table
 
 STARTED, FINISHED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z"
 NAMES = ("train-iris", "serve-iris")
@@ -23,7 +22,7 @@ def reason_of(length: int) -> str:
     return ("missing " * length)[: length - 1] + "."
 
 
-def listed(reason: str, width: int) -> Table:
+def listed(reason: str) -> Table:
     deployments: list[Any] = [
         {
             "id": number,
@@ -44,10 +43,10 @@ def listed(reason: str, width: int) -> Table:
         }
         for number, name in enumerate(NAMES)
     ]
-    return deployments_table(deployments, width)
+    return deployments_table(deployments)
 
 
-def queued(reason: str, width: int) -> Table:
+def queued(reason: str) -> Table:
     entries: list[Any] = [
         {
             "position": number,
@@ -62,10 +61,10 @@ def queued(reason: str, width: int) -> Table:
         }
         for number, name in enumerate(NAMES)
     ]
-    return queue_table(entries, width)
+    return queue_table(entries)
 
 
-def attempted(message: str, width: int) -> Table:
+def attempted(message: str) -> Table:
     found: list[Any] = [
         {
             "number": number,
@@ -81,7 +80,7 @@ def attempted(message: str, width: int) -> Table:
         }
         for number, name in enumerate(NAMES)
     ]
-    return attempts_table(found, width)
+    return attempts_table(found)
 
 
 def lines_at(width: int, rendered: Table) -> list[str]:
@@ -103,14 +102,24 @@ def lines_at(width: int, rendered: Table) -> list[str]:
     ],
 )
 def test_a_long_reason_leaves_the_other_columns_whole(
-    make: Callable[[str, int], Table], contents: tuple[str, ...], length: int, width: int
+    make: Callable[[str], Table], contents: tuple[str, ...], length: int, width: int
 ) -> None:
-    lines = lines_at(width, make(reason_of(length), width))
+    lines = lines_at(width, make(reason_of(length)))
 
     for name in NAMES:
         (row,) = (line for line in lines if name in line)
         assert all(text in row for text in contents)
         assert "missi" in row
+
+
+def test_attempts_have_columns_for_health_and_restarts_only_with_values() -> None:
+    attempt: Any = {"number": 1, "replica": 0, "node_name": "a", "started_at": STARTED}
+    (heading, *_) = (line for line in lines_at(200, attempts_table([attempt])) if "node" in line)
+    assert "health" not in heading
+    assert "restarted" not in heading
+    noted: Any = {**attempt, "health": "unhealthy", "restarted_at": FINISHED}
+    shown = "\n".join(lines_at(200, attempts_table([attempt, noted])))
+    assert all(text in shown for text in ("health", "restarted", "unhealthy"))
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from hypervisor.cli.core.failures import CommandFailed, describe
-from hypervisor.cli.core.output import facts, make_console, table
+from hypervisor.cli.core.output import facts, make_console
 from hypervisor.cli.core.safe_console import SafeConsole
+from hypervisor.cli.core.tables import table
 from hypervisor.cli.core.terminal_text import RESET, TerminalFilter
 
 HOSTILE = {

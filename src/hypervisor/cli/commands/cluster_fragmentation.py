@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import ClusterName, DeploymentName
 from hypervisor.cli.core.formatting import ANOTHER_ORGANIZATION, amounts, number
-from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import Table, table
 from hypervisor.client.scheduler_models import Consolidation, Fragmentation, Move, MovesForRequest
 
 
@@ -80,7 +79,7 @@ def _requests_table(found: Fragmentation) -> Table:
         )
         for shape in found["shapes"]
     ]
-    return table(["typical request", ">share", ">fit now", ">unusable idle GPU"], rows)
+    return table(["typical request", ">share", ">fit now", ">unusable idle GPU"], rows, drops=("share",))
 
 
 def _nodes_table(found: Fragmentation) -> Table:
@@ -96,7 +95,7 @@ def _nodes_table(found: Fragmentation) -> Table:
         for node in found["nodes"]
     ]
     columns = ["node", ">free CPU", ">free GB", ">whole free GPUs", ">idle GPU", ">unusable idle GPU"]
-    return table(columns, rows)
+    return table(columns, rows, drops=("idle GPU", "free GB", "free CPU"))
 
 
 def _moves_for_request(opening: MovesForRequest | None) -> list[Text]:

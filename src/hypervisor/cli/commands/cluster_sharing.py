@@ -9,8 +9,8 @@ import typer
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import ClusterName
 from hypervisor.cli.core.formatting import amounts, number
-from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import table
 from hypervisor.client.models import ClusterShare
 
 ClusterId = Annotated[
@@ -79,7 +79,8 @@ def shares(
         )
         for share in found
     ]
-    session.show(found, table(columns, rows))
+    drops = ("weight", "waiting", "limit", "used", "guaranteed")
+    session.show(found, table(columns, rows, drops=drops))
 
 
 def accept(context: typer.Context, cluster: ClusterId) -> None:

@@ -14,24 +14,14 @@ from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import amounts, deletion, mapping
 from hypervisor.cli.core.key_values import parse_pairs
 from hypervisor.cli.core.old_flags import WithOldFlags
-from hypervisor.cli.core.output import facts, table
+from hypervisor.cli.core.output import facts
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import Table, table
 from hypervisor.client.models import Cluster, Node
 from hypervisor.runtimes.kinds import runtime_choices
 from hypervisor.scheduling.snapshots.wording import listed
 
 app = make_group("Create, change and share clusters, and manage their nodes.")
-app.command()(cluster_fragmentation.fragmentation)
-app.command()(cluster_fragmentation.consolidation)
-app.command()(cluster_fragmentation.move)
-for command in (
-    cluster_sharing.share,
-    cluster_sharing.shares,
-    cluster_sharing.accept,
-    cluster_sharing.decline,
-    cluster_sharing.unshare,
-):
-    app.command()(command)
 
 
 class _WithOldFlags(WithOldFlags):
@@ -136,7 +126,8 @@ def list_all(context: typer.Context) -> None:
         )
         for cluster in found
     ]
-    session.show(found, table(columns, rows))
+    drops = ("allocated", "runtime", "nodes", "available", "capacity")
+    session.show(found, table(columns, rows, drops=drops))
 
 
 @app.command()
@@ -269,6 +260,20 @@ def drain(context: typer.Context, cluster: ClusterName, node: NodeName) -> None:
     _node_action(context, cluster, node, "drain")
 
 
+# The help lists the commands in this order.
+for command in (
+    cluster_fragmentation.fragmentation,
+    cluster_fragmentation.consolidation,
+    cluster_fragmentation.move,
+    cluster_sharing.share,
+    cluster_sharing.shares,
+    cluster_sharing.accept,
+    cluster_sharing.decline,
+    cluster_sharing.unshare,
+):
+    app.command()(command)
+
+
 def _node_action(context: typer.Context, cluster: str, node: str, action: str) -> None:
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
@@ -291,8 +296,8 @@ def _facts(cluster: Cluster) -> Any:
     )
 
 
-def _nodes_table(nodes: list[Node]) -> Any:
-    columns = [">id", "node", "status", "capacity", "allocated", "available", "gpu model", "labels"]
+def _nodes_table(nodes: list[Node]) -> Table:
+    columns = [">id", "node", "status", "capacity", "allocated", "available", "gpu model", "=labels"]
     rows = [
         (
             node["id"],
@@ -306,7 +311,7 @@ def _nodes_table(nodes: list[Node]) -> Any:
         )
         for node in nodes
     ]
-    return table(columns, rows)
+    return table(columns, rows, drops=("allocated", "gpu model", "capacity", "available"))
 
 
 def _totals(cpu: float | None, ram: float | None, gpu: int | None, gpu_model: str | None) -> dict[str, Any]:

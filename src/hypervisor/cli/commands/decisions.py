@@ -9,8 +9,8 @@ import typer
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import ClusterName
 from hypervisor.cli.core.formatting import clock
-from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import table
 
 SHOWN_HASH_LENGTH = 12
 
@@ -37,4 +37,4 @@ def decisions(
         )
         for decision in found
     ]
-    session.show(found, table(columns, rows))
+    session.show(found, table(columns, rows, drops=("snapshot", "plan", "nominated")))

@@ -119,7 +119,7 @@ def _template(
         typer.Option("--max-runtime", help="Seconds after which a run is stopped; default: never."),
     ] = None,
     grace_period_seconds: Annotated[
-        int | None, typer.Option("--grace", help="Seconds between TERM and KILL (default 10).")
+        int | None, typer.Option("--grace", help="Seconds between stop signal and KILL (default 10).")
     ] = None,
     never_preempt: Annotated[
         bool, typer.Option("--never-preempt", help="Protect it from preemption by a higher priority.")

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.formatting import clock, state
-from hypervisor.cli.core.output import print_json_line, table
+from hypervisor.cli.core.output import print_json_line
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import table
 from hypervisor.client.models import Event
 
 
@@ -48,12 +49,13 @@ def events(
 
 def _organization_events(session: Session, organization_id: int) -> list[Event]:
     found: list[Event] = []
-    while True:
-        after = found[-1]["id"] if found else 0
-        page = session.client.organizations.events(organization_id, after=after)["items"]
-        if not page:
-            return found
+    after = 0
+    while page := session.client.organizations.events(organization_id, after=after)["items"]:
         found.extend(page)
+        if page[-1]["id"] <= after:
+            break
+        after = page[-1]["id"]
+    return found
 
 
 def _events_table(events: list[Event]) -> RenderableType:
@@ -68,7 +70,7 @@ def _events_table(events: list[Event]) -> RenderableType:
         )
         for event in events
     ]
-    return table(["time", ">deployment", "by", "type", "change", "message"], rows)
+    return table(["time", ">deployment", "by", "type", "change", "=message"], rows, drops=("by",))
 
 
 def _print_event(session: Session, event: Event) -> None:

@@ -9,8 +9,9 @@ import typer
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.command_group import make_group
 from hypervisor.cli.core.formatting import ago, deletion
-from hypervisor.cli.core.output import facts, table
+from hypervisor.cli.core.output import facts
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import table
 
 app = make_group("Create and join organizations, and manage their members.")
 
@@ -49,7 +50,7 @@ def list_organizations(context: typer.Context) -> None:
     session = Session.of(context)
     found = session.client.organizations.all()
     rows = [(item["id"], item["name"], item.get("role"), ago(item.get("created_at"))) for item in found]
-    session.show(found, table([">id", "name", "your role", ">age"], rows))
+    session.show(found, table([">id", "name", "your role", ">age"], rows, drops=("age",)))
 
 
 @app.command()
@@ -142,8 +143,7 @@ def join(
     """Join an organization by its invite code."""
     session = Session.of(context)
     joined = session.client.organizations.join(code)
-    name = joined.get("name") or joined.get("id")
-    session.show(joined, f"Joined {name} as {joined.get('role')}.")
+    session.show(joined, f"Joined {joined['name']} as {joined['role']}.")
 
 
 @app.command()
@@ -152,7 +152,7 @@ def members(context: typer.Context, organization: OptionalOrganization = None) -
     session = Session.of(context)
     found = session.client.organizations.members(resolve.organization(session, organization)["id"])
     rows = [(member["user_id"], member["username"], member.get("email"), member["role"]) for member in found]
-    session.show(found, table([">id", "username", "e-mail", "role"], rows))
+    session.show(found, table([">id", "username", "_e-mail", "role"], rows))
 
 
 @app.command()

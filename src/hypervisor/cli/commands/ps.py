@@ -48,6 +48,9 @@ def ps(
         "limit": min(limit, MOST_PER_PAGE),
     }
     found = session.client.deployments.find(filters, limit=limit)
-    session.render(found, lambda: deployments_table(found, session.console.width))
-    if not found and not everything:
+    if found or session.as_json:
+        session.render(found, lambda: deployments_table(found))
+    elif everything or state_filter:
+        session.note("No deployment matches.")
+    else:
         session.note("No deployment is queued or running (-a lists ended ones too).")

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.formatting import ANOTHER_ORGANIZATION, duration, number
-from hypervisor.cli.core.output import Cell, table_for_width
+from hypervisor.cli.core.output import Cell
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import Table, table
 from hypervisor.client.models import Cluster
 from hypervisor.client.scheduler_models import QueueEntry
 
 COLUMNS = (">place", ">id", "name", ">priority", ">share", ">age", ">waited", "nominated", "~reason")
-ONLY_WHEN_WIDE = frozenset({">share", ">age"})
+DROPS = ("share", "age", "nominated", "waited", "priority")
 
 
 def queue(
@@ -33,17 +33,13 @@ def queue(
     entries = session.client.clusters.queue(chosen["id"], limit=limit)
     session.render(
         entries,
-        lambda: (
-            queue_table(entries, session.console.width)
-            if entries
-            else f"The queue of {chosen['name']} is empty."
-        ),
+        lambda: queue_table(entries) if entries else f"The queue of {chosen['name']} is empty.",
     )
 
 
-def queue_table(entries: list[QueueEntry], width: int) -> Table:
-    """One line per entry; fewer columns on a terminal that is narrow (`width` in characters)."""
-    return table_for_width(COLUMNS, [_row(entry) for entry in entries], width, ONLY_WHEN_WIDE)
+def queue_table(entries: list[QueueEntry]) -> Table:
+    """One line per entry."""
+    return table(COLUMNS, [_row(entry) for entry in entries], drops=DROPS)
 
 
 def _row(entry: QueueEntry) -> tuple[Cell, ...]:

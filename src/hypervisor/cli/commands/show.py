@@ -68,6 +68,7 @@ def _facts(deployment: Deployment) -> list[tuple[str, Cell]]:
         ("Cluster", f"{deployment.get('cluster_name', '')} (id {deployment['cluster_id']})"),
         ("Node", location(deployment)),
         ("Replicas", _replicas(deployment)),
+        ("Health", _health(deployment)),
         ("Endpoints", " ".join(endpoint.get("url", "") for endpoint in deployment.get("endpoints") or [])),
         ("Image", deployment.get("docker_image")),
         _command(deployment.get("command") or []),
@@ -130,6 +131,14 @@ def _replicas(deployment: Deployment) -> str:
     ]
     terms = f"{count}, {deployment['replica_placement']}, up within {deployment['gang_timeout_seconds']} s"
     return terms + (f": {', '.join(placed)}" if placed else "")
+
+
+def _health(deployment: Deployment) -> str:
+    """The result of the image's health check for each replica that has one."""
+    results = [replica for replica in deployment.get("placements") or [] if replica.get("health")]
+    if deployment.get("replicas", 1) == 1:
+        return " ".join(str(replica["health"]) for replica in results)
+    return ", ".join(f"{replica['replica']} {replica['health']}" for replica in results)
 
 
 def _restart(deployment: Deployment) -> str:

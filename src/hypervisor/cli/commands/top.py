@@ -12,8 +12,9 @@ from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import ClusterOption
 from hypervisor.cli.core.formatting import number
 from hypervisor.cli.core.live_display import Interval, Once, show_live
-from hypervisor.cli.core.output import Cell, table
+from hypervisor.cli.core.output import Cell
 from hypervisor.cli.core.session import Session, is_interactive
+from hypervisor.cli.core.tables import table
 from hypervisor.client.models import Cluster, Node
 
 BAR_WIDTH = 12
@@ -53,7 +54,7 @@ def usage_bar(share: float, width: int = BAR_WIDTH) -> Text:
 def _usage_table(cluster: Cluster) -> RenderableType:
     title = f"{cluster['name']} ({cluster.get('resolved_runtime', cluster['runtime'])})"
     rows = [_node_row(node) for node in cluster.get("nodes", [])]
-    return table(["node", "status", "cpu", "ram", "gpus"], rows, title=title)
+    return table(["node", "status", "_cpu", "_ram", "_gpus"], rows, title=title)
 
 
 def _node_row(node: Node) -> tuple[Cell, ...]:

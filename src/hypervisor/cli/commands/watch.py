@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
+from rich.text import Text
 
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import ClusterOption
@@ -34,6 +35,12 @@ def watch(
 
     def fetch() -> tuple[Any, RenderableType]:
         found = session.client.deployments.find(filters, limit=MOST_ROWS)
-        return found, deployments_table(found, session.console.width)
+        return found, deployments_table(found) if found else _nothing(everything)
 
     show_live(session, fetch, interval, once=once)
+
+
+def _nothing(everything: bool) -> Text:
+    if everything:
+        return Text("There is no deployment.")
+    return Text("No deployment is queued or running (-a shows ended ones too).")

@@ -12,6 +12,4 @@ DeploymentName = Annotated[
     str,
     typer.Argument(metavar="DEPLOYMENT", help="Deployment id, or name (the newest with that name)."),
 ]
-DeploymentNames = Annotated[
-    list[str], typer.Argument(metavar="DEPLOYMENT...", help="Deployment ids or names.")
-]
+DeploymentNames = Annotated[list[str], typer.Argument(metavar="DEPLOYMENT", help="Deployment ids or names.")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.client import Tokens
 
 FILE_MODE = 0o600
@@ -21,20 +23,28 @@ class Credentials:
     """The whole file: the server of the latest login, and one session per server."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or default_path()
+        self._path = path or default_path()
+
+    @property
+    def path(self) -> Path:
+        """The file. Raises CommandFailed for a user without a home folder."""
+        if self._path is None:
+            raise CommandFailed(
+                "this user has no home folder for the session: set HOME or XDG_CONFIG_HOME to a folder, "
+                "or set HYPERVISOR_TOKEN"
+            )
+        return self._path
 
     @property
     def default_url(self) -> str | None:
         """The server of the latest login."""
-        url = self._read().get("default")
-        return url if isinstance(url, str) else None
+        url: str | None = self._read().get("default")
+        return url
 
     def tokens(self, url: str) -> Tokens | None:
         """The session of a server, None without one."""
         entry = self._read().get("servers", {}).get(url)
-        if not isinstance(entry, dict) or not isinstance(entry.get("access_token"), str):
-            return None
-        return Tokens(entry["access_token"], entry.get("refresh_token"))
+        return None if entry is None else Tokens(entry["access_token"], entry.get("refresh_token"))
 
     def save(self, url: str, tokens: Tokens | None) -> None:
         """Store a session and make its server the default; with None, remove the session."""
@@ -56,11 +66,26 @@ class Credentials:
             yield
 
     def _read(self) -> dict[str, Any]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        """The content; empty without a file. Raises CommandFailed for a file that cannot be used."""
+        if self._path is None:
             return {}
-        return content if isinstance(content, dict) else {}
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise CommandFailed(
+                f"cannot read {self._path} ({error.strerror}): make it a file of this user, or set "
+                "XDG_CONFIG_HOME to another folder"
+            ) from None
+        except (ValueError, RecursionError):
+            content = None
+        if not _is_valid(content):
+            raise CommandFailed(
+                f"{self._path} is damaged: delete it and log in again with `hypervisor login`"
+            )
+        valid: dict[str, Any] = content
+        return valid
 
     def _write(self, content: dict[str, Any]) -> None:
         self._make_folder()
@@ -95,7 +120,37 @@ class FileTokens:
             yield
 
 
-def default_path() -> Path:
-    """`~/.config/hypervisor/credentials.json`, or below XDG_CONFIG_HOME when it is set."""
+def default_path() -> Path | None:
+    """`~/.config/hypervisor/credentials.json`, or below XDG_CONFIG_HOME when it is set.
+
+    None for a user without a home folder.
+    """
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "hypervisor" / "credentials.json"
+    folder = Path(base) if base else _configuration_folder()
+    return None if folder is None else folder / "hypervisor" / "credentials.json"
+
+
+def _configuration_folder() -> Path | None:
+    home = os.environ.get("HOME")
+    if not home:
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            return None
+    return Path(home) / ".config" if home else None
+
+
+def _is_valid(content: object) -> bool:
+    """Whether the content has the form that `save` writes."""
+    if not isinstance(content, dict) or not isinstance(content.get("default", ""), str):
+        return False
+    servers = content.get("servers", {})
+    return isinstance(servers, dict) and all(map(_is_session, servers.values()))
+
+
+def _is_session(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("access_token"), str)
+        and isinstance(entry.get("refresh_token"), str | None)
+    )

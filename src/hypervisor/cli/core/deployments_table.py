@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from hypervisor.cli.core.formatting import ago, amounts, location, requires, runtime_of, state
-from hypervisor.cli.core.output import Cell, table_for_width
+from hypervisor.cli.core.output import Cell
+from hypervisor.cli.core.tables import Table, table
 from hypervisor.client.models import Deployment
 
 COLUMNS = (">id", "name", "kind", "state", "priority", "requests", "node", "ran", ">age", "~reason")
-ONLY_WHEN_WIDE = frozenset({"kind", "requests", ">age"})
+DROPS = ("kind", "age", "requests", "ran", "priority", "node")
+"""Columns that a narrow terminal leaves out, the least important first."""
 
 
-def deployments_table(deployments: list[Deployment], width: int) -> Table:
-    """One line per deployment; fewer columns on a terminal that is narrow (`width` in characters)."""
-    return table_for_width(COLUMNS, [_row(deployment) for deployment in deployments], width, ONLY_WHEN_WIDE)
+def deployments_table(deployments: list[Deployment]) -> Table:
+    """One line per deployment."""
+    return table(COLUMNS, [_row(deployment) for deployment in deployments], drops=DROPS)
 
 
 def _row(deployment: Deployment) -> tuple[Cell, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from http import HTTPStatus
 
 import typer
 
+from hypervisor.cli.core.streams import printable
 from hypervisor.cli.core.terminal_text import without_controls
 from hypervisor.client import ApiError, ClientError, ServerAway
 from hypervisor.errors import HypervisorError, StartupError
@@ -14,6 +18,8 @@ REFUSED = 1
 WRONG_USAGE = 2
 SERVER_AWAY = 75
 """As EX_TEMPFAIL: the same command may succeed later."""
+_SESSION_LOST = ("invalid_token", "session_ended", "invalid_refresh_token")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CommandFailed(Exception):
@@ -37,11 +43,21 @@ def describe(error: Exception) -> tuple[int, str]:
     if isinstance(error, (ClientError, CommandFailed, StartupError, HypervisorError)):
         return REFUSED, _one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
-        return REFUSED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return REFUSED, _system_error(error)
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+        return REFUSED, f"this locale cannot name the file {error.object}: set LC_ALL=C.UTF-8"
     return REFUSED, (
         f"unexpected error, please report it: {type(error).__name__}: {_one_line(str(error))} "
         "(HYPERVISOR_DEBUG=1 prints the traceback)"
     )
+
+
+def _system_error(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if error.errno in _FULL:
+        return f"cannot write the output: {error.strerror}"
+    return str(error.strerror)
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -53,7 +69,11 @@ def _usage(error: typer.TyperException) -> str:
 
 def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
-    if error.status == HTTPStatus.UNAUTHORIZED:
+    if error.code == "not_authenticated":
+        return "you are not logged in to this server: use `hypervisor login`, or `hypervisor register`"
+    if error.code in _SESSION_LOST and os.environ.get("HYPERVISOR_TOKEN"):
+        return f"{line} (correct HYPERVISOR_TOKEN, or unset it and log in with `hypervisor login`)"
+    if error.code in _SESSION_LOST:
         return f"{line} (log in with `hypervisor login`)"
     request_id = error.extra.get("request_id")
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
@@ -62,4 +82,4 @@ def _refusal(error: ApiError) -> str:
 
 
 def _one_line(text: str) -> str:
-    return without_controls(" ".join(text.split()))
+    return printable(without_controls(" ".join(text.split())))

@@ -35,6 +35,7 @@ class LazyCommand:
         command = get_command(target if isinstance(target, typer.Typer) else _as_app(name, target))
         command.name = name
         _add_options(command, self.common_options)
+        _simplify_ranges(command)
         return command
 
 
@@ -82,6 +83,16 @@ def _add_options(command: Any, names: tuple[str, ...]) -> None:
             _add_options(child, names)
     else:
         command.params.extend(options.parameters(names))
+
+
+def _simplify_ranges(command: Any) -> None:
+    """Show `<int>` for a number with limits, instead of `<int range>`. The limits are in the help line."""
+    for child in getattr(command, "commands", {}).values():
+        _simplify_ranges(child)
+    for parameter in command.params:
+        kind = getattr(parameter, "type_descriptor", None)
+        if kind is not None and kind.is_ranged and parameter.metavar is None:
+            parameter.metavar = f"<{kind.ranged_type_name}>"
 
 
 def _completion_item() -> Any:

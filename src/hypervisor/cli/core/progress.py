@@ -49,11 +49,12 @@ class Progress:
         latest = {deployment["id"]: deployment for deployment in deployments}
         outage = Outage(self._session.client.retry)
         while True:
-            for deployment in latest.values():
-                self._report(deployment)
             pending = [deployment for deployment in latest.values() if not done(deployment)]
             if not pending:
+                # The caller prints the last states.
                 return list(latest.values())
+            for deployment in latest.values():
+                self._report(deployment)
             waited = self._waited
             if timeout is not None and waited >= timeout:
                 states = ", ".join(f"{waiting['name']} is {waiting['status']}" for waiting in pending)

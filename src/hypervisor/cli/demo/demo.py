@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 
@@ -34,7 +39,18 @@ def demo() -> None:
     console.print(
         f"\nDone in {time.monotonic() - started:.0f} s. All processes have ended.", style="bold green"
     )
-    console.print("Next: `hypervisor serve`, then `hypervisor register` in another terminal.")
+    command = own_command()
+    console.print(f"Next: `{command} serve`, then `{command} register` in another terminal.")
+
+
+def own_command() -> str:
+    """A command that runs this command line in the current shell: by name, by path, or by module."""
+    started = Path(sys.argv[0])
+    if shutil.which("hypervisor"):
+        return "hypervisor"
+    if started.name == "hypervisor" and os.access(started, os.X_OK):
+        return shlex.quote(str(started))
+    return f"{shlex.quote(sys.executable)} -m hypervisor"
 
 
 def _run_steps(console: Console, server: DemoServer) -> None:

@@ -190,7 +190,7 @@ class DemoSteps:
             self._console.print(line)
 
     def _print_table(self, names: Iterable[str]) -> None:
-        self._console.print(deployments_table([self._get(name) for name in names], self._console.width))
+        self._console.print(deployments_table([self._get(name) for name in names]))
 
     def _remember(self, created: Iterable[Deployment]) -> None:
         self._ids.update({deployment["name"]: deployment["id"] for deployment in created})
@@ -228,7 +228,7 @@ class DemoSteps:
 def _request_prediction(url: str) -> dict[str, Any] | None:
     """One prediction; None before the service listens."""
     try:
-        response = httpx2.post(url, json={"measurements": FLOWER}, timeout=REQUEST_TIMEOUT)
+        response = httpx2.post(url, json={"measurements": FLOWER}, timeout=REQUEST_TIMEOUT, trust_env=False)
     except httpx2.TransportError:
         return None
     expect(response.status_code == HTTPStatus.OK, "the prediction responds with 200", response.text)

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from hypervisor import __version__
 from hypervisor.cli.core.configuration import load_settings
-from hypervisor.cli.core.output import table
 from hypervisor.cli.core.session import Session
+from hypervisor.cli.core.tables import table
 from hypervisor.cli.doctor import database, local_checks, services
 from hypervisor.cli.doctor.database import NodeEngines
 from hypervisor.cli.doctor.finding import Finding, run_check
@@ -38,7 +38,7 @@ def doctor(context: typer.Context) -> None:
         "healthy": not problems,
         "findings": [asdict(finding) for finding in findings],
     }
-    session.show(result, table(["", "check", "finding"], _rows(findings)))
+    session.show(result, table(["", "check", "=finding"], _rows(findings)))
     session.note(_summary(problems, warnings))
     if problems:
         raise typer.Exit(1)

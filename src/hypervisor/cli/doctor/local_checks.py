@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hypervisor.addresses import url_host
+from hypervisor.cli.core.env_file import misspelt_settings
 from hypervisor.cli.doctor.finding import Finding
 from hypervisor.control.reconciler.report_urls import ReportUrls
 from hypervisor.infra.disk import MIB, free_bytes
@@ -26,12 +27,14 @@ MIN_FREE_INODES = 0.02
 
 async def configuration(settings: Settings) -> Sequence[Finding]:
     """Contradictions between the settings, and the mode of the .env file."""
-    return [
-        *_role_findings(settings),
-        *_address_findings(settings),
-        *_trace_findings(settings),
-        *_env_file_findings(),
-    ] or [
+    findings = (
+        _role_findings(settings),
+        _address_findings(settings),
+        _trace_findings(settings),
+        _env_file_findings(),
+        _name_findings(),
+    )
+    return [finding for group in findings for finding in group] or [
         Finding(
             CONFIGURATION,
             "ok",
@@ -117,6 +120,12 @@ def _env_file_findings() -> Iterator[Finding]:
     if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077 and b"SECRET_KEY=" in path.read_bytes():
         detail = f"other users can read {path.absolute()}"
         yield Finding(CONFIGURATION, "warning", detail, f"chmod 600 {path}")
+
+
+def _name_findings() -> Iterator[Finding]:
+    for found in misspelt_settings():
+        detail = f"{found.name} in {found.source} is not a setting and has no effect"
+        yield Finding(CONFIGURATION, "warning", detail, f"did you mean {found.nearest}?")
 
 
 def _disk(folder: Path, purpose: str, min_free_mib: int) -> Finding:

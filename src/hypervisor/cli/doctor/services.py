@@ -32,7 +32,7 @@ async def server(settings: Settings) -> Sequence[Finding]:
     url = settings.local_url
     owner = _lock_owner(database_file(settings.database_url))
     try:
-        async with httpx2.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS, trust_env=False) as http:
             ready = await http.get("/readyz")
             version = (await http.get("/")).json().get("version")
     except (httpx2.HTTPError, ValueError, AttributeError) as error:

@@ -32,6 +32,7 @@ BATCH = 200
 MAX_CONCURRENT_REMOVALS = 16
 DEBOUNCE_SECONDS = 0.3
 SWEEP_INTERVAL = 60.0
+STOP_CHECK_INTERVAL = 2.0
 ORPHAN_GRACE = timedelta(minutes=5)
 ORPHAN_STOP_SECONDS = 10.0
 
@@ -59,11 +60,13 @@ class Maintenance:
         self._retention = retention or RetentionPolicy()
         self._orphans_since: dict[str, float] = {}
         self._swept_at = clock.monotonic()
+        self._stopping = False
+        """Whether an instance that runs after its end was just stopped, and so is removed soon."""
 
     async def run(self) -> None:
         """Clean up on hints and every minute until cancelled. The first sweep follows after one minute."""
         while True:
-            await self._listener.wait(SWEEP_INTERVAL)
+            await self._listener.wait(STOP_CHECK_INTERVAL if self._stopping else SWEEP_INTERVAL)
             # Attempts end in bursts; the scheduler and the reconciler go first.
             await asyncio.sleep(DEBOUNCE_SECONDS)
             await self.clean_up()
@@ -103,8 +106,11 @@ class Maintenance:
         await finish_deletions(self._database, self._clock.now())
 
     async def remove_ended(self) -> None:
-        """Remove the instances listed in `instance_gc` from their engines; failures stay listed."""
-        after = ""
+        """Remove the instances listed in `instance_gc` from their engines.
+
+        An instance stays listed until its runtime has reported that it is gone.
+        """
+        after, self._stopping = "", False
         driven = on_engines(InstanceGc.runtime, InstanceGc.engine_endpoint, self._engine_pool.driven)
         while True:
             async with self._database.read() as session:
@@ -155,10 +161,15 @@ class Maintenance:
                 )
 
     async def _remove(self, row: InstanceGc) -> bool:
+        """Remove an ended instance; whether it is gone. One that runs again is stopped first."""
         engine = EngineRef(row.runtime, row.engine_endpoint)
         try:
             reached("gc_before_remove")
-            await self._engine_pool.open(engine).remove(row.instance)
+            if not await self._engine_pool.open(engine).remove(row.instance):
+                log.warning("maintenance.runs_after_end", instance=row.instance, runtime=row.runtime)
+                await self._engine_pool.open(engine).stop(row.instance, ORPHAN_STOP_SECONDS)
+                self._stopping = True
+                return False
             if row.purge_logs:
                 await self._engine_pool.open(engine).purge_logs(row.instance)
         except (RuntimeUnavailable, NotHeld):

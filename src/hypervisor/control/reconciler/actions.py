@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from hypervisor.control.reconciler.apply_observations import Ended, Running
+from hypervisor.control.reconciler.apply_observations import Ended, EndObserved, Running
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.control.reconciler.engine_pool import EnginePool
 from hypervisor.control.reconciler.live_attempts import LiveAttempt, launch_spec
@@ -21,6 +21,8 @@ from hypervisor.runtimes.protocol import LaunchFailed, RuntimeUnavailable
 from hypervisor.store.database import Database
 
 MAX_CONCURRENT_LAUNCHES = 32
+MAX_CONCURRENT_REMOVALS = 16
+"""A removal first reads the log of the instance, so many at once would need much memory."""
 
 
 class AttemptActions:
@@ -44,6 +46,7 @@ class AttemptActions:
         self._checkpoint_env = checkpoint_env
         self._telemetry = telemetry
         self._launches = asyncio.Semaphore(MAX_CONCURRENT_LAUNCHES)
+        self._removals = asyncio.Semaphore(MAX_CONCURRENT_REMOVALS)
 
     async def launch(self, attempt: LiveAttempt) -> None:
         """Start the instance, or adopt it, unless its engine is cordoned. Raises NotHeld."""
@@ -85,6 +88,43 @@ class AttemptActions:
         self._engine_pool.mark_reachable(attempt.engine)
         measure_reconciled(self._telemetry, attempt, "stop", requested_at, self._clock.now())
 
+    async def finish(self, attempt: LiveAttempt, observation: Observation | None) -> None:
+        """Record the end of the attempt, once its instance can never run again. Raises NotHeld.
+
+        An instance that runs again when it is to be removed is left alone: its attempt continues.
+        """
+        try:
+            if not await self._can_never_run(attempt, observation):
+                return
+        except RuntimeUnavailable as error:
+            self._engine_pool.mark_unreachable(attempt.engine, error)
+            return
+        absent = observation is None or observation.state is ObservedState.ABSENT
+        end = attempt.desired.end or observation if absent else observation
+        await self._observation_writer.record(
+            attempt.engine, Ended(attempt.attempt_id, attempt.deployment_id, end)
+        )
+
+    async def _can_never_run(self, attempt: LiveAttempt, observation: Observation | None) -> bool:
+        """Whether the instance is absent or has ended finally; removes one that can be started again.
+
+        The end is recorded before the removal: a server that dies in between has lost nothing.
+        """
+        if observation is None or observation.state is ObservedState.ABSENT:
+            return True
+        runtime = self._engine_pool.open(attempt.engine)
+        if runtime.ends_are_final:
+            return True
+        if observation.state is ObservedState.EXITED and observation != attempt.desired.end:
+            end = EndObserved(attempt.attempt_id, attempt.deployment_id, observation)
+            if not await self._observation_writer.record(attempt.engine, end):
+                return False
+        async with self._removals:
+            reached("end_before_remove")
+            removed = await self._engine_pool.open(attempt.engine).remove(attempt.instance)
+            reached("end_after_remove")
+        return removed
+
     async def _is_blocked(self, attempt: LiveAttempt) -> bool:
         """Whether the engine is cordoned and has no such instance; an existing one is still adopted."""
         if self._engine_pool.cordon_reason(attempt.engine) is None:
@@ -94,8 +134,7 @@ class AttemptActions:
 
     async def _record_started(self, attempt: LiveAttempt, observation: Observation) -> None:
         if observation.state is ObservedState.EXITED:
-            ended = Ended(attempt.attempt_id, attempt.deployment_id, observation)
-            await self._observation_writer.record(attempt.engine, ended)
+            await self.finish(attempt, observation)
         elif observation.state is ObservedState.RUNNING:
             running = Running(attempt.attempt_id, attempt.deployment_id, observation)
             await self._observation_writer.record(attempt.engine, running)

@@ -14,6 +14,8 @@ from sqlalchemy import BindParameter, bindparam, select
 
 from hypervisor.control.allocations.capacity import release
 from hypervisor.control.reconciler.gangs import GangRun, end_replica, load_runs
+from hypervisor.control.reconciler.recorded_end import end_record
+from hypervisor.control.reconciler.running import mark_running, mark_started
 from hypervisor.deployments.access.locks import lock_in_order, parent_ids
 from hypervisor.deployments.state.delete import delete_deployment
 from hypervisor.deployments.state.settle import settle, settle_dependents
@@ -39,6 +41,15 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class EndObserved:
+    """The instance has ended, and can be started again until it is removed: the attempt stays live."""
+
+    attempt_id: int
+    deployment_id: int
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The attempt was observed to have ended, or its launch failed (`launch_error`)."""
 
@@ -57,7 +68,7 @@ class Expired:
     deployment_id: int
 
 
-Observed = Running | Ended | Expired
+Observed = Running | EndObserved | Ended | Expired
 
 
 @dataclass(slots=True)
@@ -87,7 +98,10 @@ async def apply_observations(
         run = runs[deployment.id]
         match observed:
             case Running():
-                _mark_running(session, deployment, attempt, run, observed.observation, now)
+                mark_running(session, deployment, attempt, run, observed.observation, now)
+            case EndObserved(observation=observation):
+                mark_started(session, deployment, attempt, run, observation, now)
+                attempt.end_observed = end_record(observation)
             case Expired():
                 applied.stopping += _expire(session, deployment, run, now)
             case Ended():
@@ -124,34 +138,6 @@ async def _lock_attempts(session: WriteSession, ids: set[int]) -> dict[int, Atte
     return locked
 
 
-def _mark_running(
-    session: WriteSession,
-    deployment: Deployment,
-    attempt: Attempt,
-    run: GangRun,
-    observation: Observation,
-    now: datetime,
-) -> None:
-    if attempt.started_at is not None:
-        return
-    attempt.started_at = observation.started_at or now
-    attempt.ports = [
-        {"port": binding.port, "host": binding.host, "host_port": binding.host_port}
-        for binding in observation.ports
-    ]
-    if deployment.state == State.STARTING.value and run.is_up:
-        move(
-            session,
-            deployment,
-            State.RUNNING,
-            now=run.up_since or attempt.started_at,
-            actor=RECONCILER,
-            code="running",
-            sentence=run.running_sentence,
-            data={"attempt": attempt.number, "node": run.attempts[0].node_name},
-        )
-
-
 def _expire(session: WriteSession, deployment: Deployment, run: GangRun, now: datetime) -> list[str]:
     """Request the stop of all replicas; the instances to stop."""
     if deployment.state == State.STOPPING.value:
@@ -181,8 +167,9 @@ def _end(
     observation = observed.observation
     if observation is not None and observation.state is ObservedState.EXITED:
         # The attempt ran and ended between two observations: its history contains both.
-        _mark_running(session, deployment, attempt, run, observation, now)
+        mark_started(session, deployment, attempt, run, observation, now)
     conclusion = conclude(_ending(deployment, attempt, observed), jitter)
+    attempt.end_observed = None
     attempt.finished_at = (observation.finished_at if observation else None) or now
     attempt.outcome = conclusion.outcome
     attempt.exit_code = observation.exit_code if observation else None

@@ -10,8 +10,10 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, or_, select
 
+from hypervisor.control.reconciler.recorded_end import recorded_end
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.names import InstanceName
+from hypervisor.kernel.observation import Health
 from hypervisor.kernel.resources import Resources
 from hypervisor.lifecycle.decide import Desired
 from hypervisor.runtimes.protocol import API_NAMES, LaunchSpec
@@ -134,6 +136,9 @@ _LIVE = (
         Attempt.started_at,
         Attempt.stop_requested_at,
         Attempt.stop_grace_seconds,
+        Attempt.restarted_at,
+        Attempt.health,
+        Attempt.end_observed,
         Attempt.gpu_indices,
         Attempt.gpu_milli_per_device,
         Attempt.replica,
@@ -166,6 +171,9 @@ def _from_row(row: Any, gang_nodes: Sequence[str]) -> LiveAttempt:
             stop_requested_at=row.stop_requested_at,
             grace_seconds=row.stop_grace_seconds or 0,
             max_runtime_seconds=row.max_runtime_seconds,
+            restarted_at=row.restarted_at,
+            health=None if row.health is None else Health(row.health),
+            end=recorded_end(row.end_observed),
         ),
         launch=_launch(row),
         env=row.env or {},

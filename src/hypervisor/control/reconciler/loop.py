@@ -21,7 +21,7 @@ from hypervisor.control.leases.engine_registry import cordon, uncordon
 from hypervisor.control.leases.held import HeldLeases, NotHeld, engine_lease
 from hypervisor.control.reconciler.action_tasks import ActionTasks
 from hypervisor.control.reconciler.actions import AttemptActions
-from hypervisor.control.reconciler.apply_observations import Applied, Ended, Expired, Observed, Running
+from hypervisor.control.reconciler.apply_observations import Applied, Expired, Observed, Running
 from hypervisor.control.reconciler.attempt_clock import AttemptClock
 from hypervisor.control.reconciler.checkpoint_env import CheckpointEnv
 from hypervisor.control.reconciler.engine_pool import EnginePool
@@ -238,7 +238,7 @@ class Reconciler:
             case MarkRunning() if observation is not None:
                 self._record(attempt, Running(*ids, observation))
             case Finish():
-                self._record(attempt, Ended(*ids, observation))
+                self._tasks.start(attempt, self._actions.finish(attempt, observation))
             case Expire():
                 self._record(attempt, Expired(*ids))
             case Wait(until) if until is not None:
@@ -247,7 +247,10 @@ class Reconciler:
                 pass
 
     def _record(self, attempt: LiveAttempt, observed: Observed) -> None:
-        self._tasks.start(attempt, self._observation_writer.record(attempt.engine, observed))
+        async def record() -> None:
+            await self._observation_writer.record(attempt.engine, observed)
+
+        self._tasks.start(attempt, record())
 
     def _follow_up(self, applied: Applied) -> None:
         if applied.stopping:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -26,11 +26,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """An observation with its engine; `applied` is set once it was applied or dropped."""
+    """An observation with its engine; `written` is set once it was committed (True) or dropped."""
 
     engine: EngineRef
     observed: Observed
-    applied: asyncio.Future[None]
+    written: asyncio.Future[bool]
 
 
 class ObservationWriter:
@@ -52,11 +52,14 @@ class ObservationWriter:
         self._failures = Failures(log, "reconciler.apply_failed")
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue()
 
-    async def record(self, engine: EngineRef, observed: Observed) -> None:
-        """Queue an observation and wait until it was applied or dropped; the attempt is busy meanwhile."""
+    async def record(self, engine: EngineRef, observed: Observed) -> bool:
+        """Queue an observation and wait until it was applied or dropped; the attempt is busy meanwhile.
+
+        Returns whether it was committed. It was not if the database failed or the engine's lease is lost.
+        """
         pending = _Pending(engine, observed, asyncio.get_running_loop().create_future())
         await self._queue.put(pending)
-        await pending.applied
+        return await pending.written
 
     async def run(self) -> None:
         """Apply until cancelled."""
@@ -64,34 +67,37 @@ class ObservationWriter:
             batch = [await self._queue.get()]
             while not self._queue.empty() and len(batch) < BATCH:
                 batch.append(self._queue.get_nowait())
-            await self._apply(batch)
+            written = await self._apply(batch)
             for pending in batch:
-                if not pending.applied.done():
-                    pending.applied.set_result(None)
+                if not pending.written.done():
+                    pending.written.set_result(pending.engine in written)
 
-    async def _apply(self, batch: Sequence[_Pending]) -> None:
+    async def _apply(self, batch: Sequence[_Pending]) -> Collection[EngineRef]:
+        """Apply a batch in one transaction; the engines whose observations were committed."""
         now = self._clock.now()
 
-        async def transaction(session: WriteSession) -> Applied:
-            observations = await self._fenced(session, batch)
-            return await apply_observations(session, observations, now, self._random)
+        async def transaction(session: WriteSession) -> tuple[Applied, Collection[EngineRef]]:
+            engines = await self._fenced(session, {pending.engine for pending in batch})
+            observations = [pending.observed for pending in batch if pending.engine in engines]
+            return await apply_observations(session, observations, now, self._random), engines
 
         try:
             reached("status_before_write")
-            applied = await self._database.transact(transaction)
+            applied, engines = await self._database.transact(transaction)
             reached("status_after_write")
         except Exception as error:
             # Nothing is lost: a full pass observes the same again.
             self._failures.note(error)
             await asyncio.sleep(ERROR_PAUSE)
-            return
+            return ()
         self._failures.over()
         self._follow_up(applied)
+        return engines
 
-    async def _fenced(self, session: WriteSession, batch: Sequence[_Pending]) -> list[Observed]:
-        """The observations from engines whose lease this server holds until the end of the transaction."""
+    async def _fenced(self, session: WriteSession, engines: Collection[EngineRef]) -> Collection[EngineRef]:
+        """The engines whose lease this server holds until the end of the transaction."""
         fences = {}
-        for engine in {pending.engine for pending in batch}:
+        for engine in engines:
             if (fence := self._leases.fence(engine_lease(engine))) is not None:
                 fences[engine] = fence
         epochs = await lock_epochs(session, [fence.lease for fence in fences.values()])
@@ -100,4 +106,4 @@ class ObservationWriter:
                 log.warning("reconciler.stale_epoch", lease=fence.lease, epoch=fence.epoch)
                 self._leases.invalidate(fence.lease)
                 del fences[engine]
-        return [pending.observed for pending in batch if pending.engine in fences]
+        return fences.keys()

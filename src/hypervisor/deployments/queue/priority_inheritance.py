@@ -74,6 +74,12 @@ async def inherited_priorities(session: AsyncSession, cluster_id: int) -> dict[i
     return inherit(Waits(*row) for row in [*blocked, *queued])
 
 
+async def inherited_in_queue(session: AsyncSession, cluster_id: int) -> dict[int, Inherited]:
+    """Inherited priorities of parents that wait, which only blocked children pass on; one query."""
+    rows = await session.execute(_WAITS, {"cluster_id": cluster_id})
+    return inherit(Waits(*row) for row in rows)
+
+
 def inherit(waits: Iterable[Waits]) -> dict[int, Inherited]:
     """The highest priority that reaches each parent; the lower id wins a tie.
 

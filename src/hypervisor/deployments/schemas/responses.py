@@ -9,9 +9,12 @@ from pydantic import Field
 
 from hypervisor.api.schema import ResponseModel
 from hypervisor.kernel.command import CommandForm
+from hypervisor.kernel.observation import Health
 from hypervisor.lifecycle.dependencies import Condition, DependencyStatus
 from hypervisor.lifecycle.gang import ReplicaState
 from hypervisor.lifecycle.states import State
+
+_HEALTH = "The last result of the image's HEALTHCHECK. Null: no health check, or none on this runtime."
 
 
 class DependencyResponse(ResponseModel):
@@ -38,6 +41,7 @@ class ReplicaResponse(ResponseModel):
     gpu_indices: list[int]
     state: ReplicaState
     exit_code: int | None
+    health: Health | None = Field(description=_HEALTH)
 
 
 class DeploymentResponse(ResponseModel):
@@ -128,6 +132,10 @@ class AttemptResponse(ResponseModel):
     stop_requested_at: datetime | None
     stop_reason: str | None
     preempted_by: int | None
+    restarted_at: datetime | None = Field(
+        description="When its instance was last started from outside, such as with `docker restart`."
+    )
+    health: Health | None = Field(description=_HEALTH)
     finished_at: datetime | None
     outcome: str | None
     exit_code: int | None

@@ -7,7 +7,8 @@ All calls go through the engine's HTTP API; no command line is ever built here.
 - `client`: the HTTP connection, and the meaning of its errors. `json_stream`: reads long responses.
 - `launch`, `images`, `network`: create and start a container.
 - `observe`, `event_listener`, `event_history`: read the state of containers.
-- `stop`: stops containers. `logs`, `line_merger`, `log_archive`: read and archive their logs.
+- `stop`, `signals`, `removal`: stop and remove containers. `containers`: finds them by their label.
+- `logs`, `line_merger`, `log_archive`: read and archive their logs.
 - `endpoint`: finds the engine of this machine without loading the client.
 
 This file imports nothing, because the client takes several megabytes.

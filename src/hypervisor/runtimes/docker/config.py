@@ -66,10 +66,10 @@ def container_config(
     """The body of the "create container" call.
 
     A command replaces the image's entry point, so the container runs exactly that argv. With `init` the
-    engine's init is PID 1 and forwards SIGTERM. Without it a workload that installs no handler ignores
-    SIGTERM and ends by SIGKILL. With `exact_log` the engine keeps the output byte for byte. Without it the
-    engine replaces bytes that are not UTF-8, and cuts a line within characters. Raises LaunchFailed for an
-    invalid image name, and for strings with which no program can be started.
+    engine's init is PID 1 and forwards the stop signal. Without it a workload that installs no handler
+    ignores that signal and ends by SIGKILL. With `exact_log` the engine keeps the output byte for byte.
+    Without it the engine replaces bytes that are not UTF-8, and cuts a line within characters. Raises
+    LaunchFailed for an invalid image name, and for strings with which no program can be started.
     """
     environment = _environment(spec, init=init)
     _check_size(spec, environment)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
 
 from aiodocker.exceptions import DockerError
 
 from hypervisor.runtimes.change_hints import ChangeHints
 from hypervisor.runtimes.docker.client import DockerClient
-from hypervisor.runtimes.docker.config import INSTALL_LABEL
+from hypervisor.runtimes.docker.config import INSTALL_LABEL, INSTANCE_LABEL
+from hypervisor.runtimes.docker.containers import Containers
 from hypervisor.runtimes.docker.json_stream import documents
 from hypervisor.runtimes.docker.observe import Observer
 from hypervisor.runtimes.protocol import RuntimeUnavailable
@@ -30,10 +31,16 @@ class EventListener:
     """One connection to the event stream for all subscribers, opened for the first one."""
 
     def __init__(
-        self, client: DockerClient, observer: Observer, install: str, is_starting: Callable[[str], bool]
+        self,
+        client: DockerClient,
+        containers: Containers,
+        observer: Observer,
+        install: str,
+        is_starting: Callable[[str], bool],
     ) -> None:
         """`is_starting`: whether this process is starting the instance. Its caller gets the result anyway."""
         self._client = client
+        self._containers = containers
         self._observer = observer
         self._is_starting = is_starting
         self._filters = json.dumps({"type": ["container"], "label": [f"{INSTALL_LABEL}={install}"]})
@@ -41,7 +48,10 @@ class EventListener:
         self._task: asyncio.Task[None] | None = None
 
     def subscribe(self) -> AsyncIterator[str]:
-        """Names of changed instances. After each (re)connection all names, because events may be missing."""
+        """Names of changed instances. After each (re)connection all names, because events may be missing.
+
+        Each change makes the observer inspect the container again.
+        """
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="engine events")
         return self._hints.subscribe()
@@ -66,14 +76,22 @@ class EventListener:
     async def _read_stream(self) -> AsyncIterator[str]:
         params = {"filters": self._filters}
         async with self._client.stream("events", params, idle_seconds=_IDLE_SECONDS) as body:
-            for name in await self._observer.instance_names():
+            self._observer.forget()
+            for name in await self._containers.summaries():
                 yield name
             async for event in documents(body):
-                name = str(event.get("Actor", {}).get("Attributes", {}).get("name") or "")
+                name = _instance(event)
                 if name and self._is_hint(str(event.get("Action", "")), name):
+                    self._observer.forget(name)
                     yield name
 
     def _is_hint(self, action: str, name: str) -> bool:
         if action == "start":
             return not self._is_starting(name)
         return not action.startswith(_IGNORED_ACTIONS)
+
+
+def _instance(event: Mapping[str, Any]) -> str:
+    """The instance of an event: its container may have another name."""
+    attributes = event.get("Actor", {}).get("Attributes", {})
+    return str(attributes.get(INSTANCE_LABEL) or attributes.get("name") or "")

@@ -19,10 +19,11 @@ from hypervisor.runtimes.docker.client import (
     is_container_not_found,
 )
 from hypervisor.runtimes.docker.config import container_config
+from hypervisor.runtimes.docker.containers import belongs_to_install
 from hypervisor.runtimes.docker.event_history import EventHistory
 from hypervisor.runtimes.docker.images import ImagePuller
 from hypervisor.runtimes.docker.network import InstallNetwork
-from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observation, observed_state
+from hypervisor.runtimes.docker.observe import Observer, observation, observed_state
 from hypervisor.runtimes.protocol import (
     LaunchFailed,
     LaunchSpec,

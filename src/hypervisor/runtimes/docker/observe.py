@@ -1,22 +1,28 @@
 """Observes containers with one list call, and inspects only containers in a new state.
 
-The details of a running or an ended container do not change, so each is inspected once for each state.
+The details of a running or an ended container change only with an event, so each is inspected once for each
+state and health, and again after an event.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from hypervisor.kernel.exit_code import NOT_EXECUTABLE, NOT_FOUND
-from hypervisor.runtimes.docker.client import ContainerNotFound, DockerClient
-from hypervisor.runtimes.docker.config import INSTALL_LABEL, is_container_name
+from hypervisor.kernel.observation import Health
+from hypervisor.runtimes.docker.client import DockerClient
+from hypervisor.runtimes.docker.containers import Containers, belongs_to_install, restarts_by_engine
 from hypervisor.runtimes.docker.logs import last_lines
-from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, PortBinding
+from hypervisor.runtimes.protocol import (
+    ABSENT,
+    Observation,
+    ObservedState,
+    PortBinding,
+)
 
 _STATES: Final = {
     "created": ObservedState.CREATED,
@@ -29,6 +35,9 @@ _STATES: Final = {
 _MIB: Final = 1024 * 1024
 _MAX_INSPECTS: Final = 16
 _NOT_RUNNABLE: Final = (NOT_EXECUTABLE, NOT_FOUND)
+_BY_NAME: Final = {health.value: health for health in Health}
+_HEALTH: Final = {f"({text})": health for health in Health for text in (health.value, f"health: {health}")}
+"""How the summary of a container shows its health, such as "Up 2 minutes (health: starting)"."""
 
 
 def observed_state(status: str) -> ObservedState:
@@ -37,12 +46,6 @@ def observed_state(status: str) -> ObservedState:
     A container that is paused, restarting or being removed counts as running: it still holds its resources.
     """
     return _STATES.get(status.lower(), ObservedState.RUNNING)
-
-
-def belongs_to_install(details: Mapping[str, Any], install: str) -> bool:
-    """Whether an inspected container belongs to this installation."""
-    labels = details.get("Config", {}).get("Labels") or {}
-    return bool(labels.get(INSTALL_LABEL) == install)
 
 
 def observation(details: Mapping[str, Any]) -> Observation:
@@ -60,40 +63,36 @@ def observation(details: Mapping[str, Any]) -> Observation:
         finished_at=_time(state.get("FinishedAt")) if ended else None,
         message=_oom_message(details) if oom_killed else state.get("Error") or None,
         ports=() if ended else _ports(details),
+        health=_health(state) if observed is ObservedState.RUNNING else None,
     )
 
 
 class Observer:
     """Observes the containers of one installation."""
 
-    def __init__(self, client: DockerClient, install: str) -> None:
+    def __init__(self, client: DockerClient, containers: Containers, install: str) -> None:
         self._client = client
+        self._containers = containers
         self._install = install
-        self._cache: dict[str, Observation] = {}
+        self._cache: dict[str, tuple[str, Observation]] = {}
+        """The instance and its last observation, by the id of the container."""
 
     async def inspect(self, name: str) -> dict[str, Any] | None:
-        """The engine's JSON of one container. None if there is no such container.
-
-        Raises RuntimeUnavailable.
-        """
-        if not is_container_name(name):
-            return None
-        try:
-            container = await self._client.call_container(lambda docker: docker.containers.get(name))
-        except ContainerNotFound:
-            return None
-        return container._container
+        """See `Containers.inspect`."""
+        return await self._containers.inspect(name)
 
     async def observe(self, name: str) -> Observation:
         """One container by name. A container of another installation counts as ABSENT."""
-        details = await self.inspect(name)
+        details = await self._containers.inspect(name)
         if details is None or not belongs_to_install(details, self._install):
             return ABSENT
+        if restarts_by_engine(details):
+            await self._containers.disable_restarts(details["Id"])
         return await self._with_init_message(details)
 
     async def observe_many(self, names: Collection[str] | None = None) -> dict[str, Observation]:
         """Observations by name, of these containers or of all. Absent containers are left out."""
-        summaries = {_name(summary): summary for summary in await self._list()}
+        summaries = await self._containers.summaries()
         self._prune(summaries.values())
         chosen = [name for name in summaries if names is None or name in names]
         limit = asyncio.Semaphore(_MAX_INSPECTS)
@@ -102,16 +101,10 @@ class Observer:
         )
         return {name: one for name, one in zip(chosen, observed, strict=True) if one is not ABSENT}
 
-    async def instance_names(self) -> list[str]:
-        """The names of all containers, with one call."""
-        return [_name(summary) for summary in await self._list()]
-
-    async def _list(self) -> list[Mapping[str, Any]]:
-        filters = json.dumps({"label": [f"{INSTALL_LABEL}={self._install}"]})
-        containers = await self._client.call_container(
-            lambda docker: docker.containers.list(all=True, filters=filters)
-        )
-        return [container._container for container in containers]
+    def forget(self, name: str | None = None) -> None:
+        """Inspect this container again at its next observation; None: every container."""
+        for id_ in [id_ for id_, (cached, _) in self._cache.items() if name in (None, cached)]:
+            del self._cache[id_]
 
     async def _observe_listed(
         self, name: str, summary: Mapping[str, Any], limit: asyncio.Semaphore
@@ -119,13 +112,13 @@ class Observer:
         state = observed_state(summary["State"])
         if state is ObservedState.CREATED:
             return Observation(state)
-        cached = self._cache.get(summary["Id"])
-        if cached is not None and cached.state is state:
+        _, cached = self._cache.get(summary["Id"], (name, None))
+        if cached is not None and cached.state is state and cached.health is _listed_health(summary, state):
             return cached
         async with limit:
             observed = await self.observe(name)
         if observed.state in (ObservedState.RUNNING, ObservedState.EXITED):
-            self._cache[summary["Id"]] = observed
+            self._cache[summary["Id"]] = name, observed
         return observed
 
     def _prune(self, summaries: Collection[Mapping[str, Any]]) -> None:
@@ -148,8 +141,16 @@ class Observer:
         return None
 
 
-def _name(summary: Mapping[str, Any]) -> str:
-    return str(summary["Names"][0]).lstrip("/")
+def _listed_health(summary: Mapping[str, Any], state: ObservedState) -> Health | None:
+    if state is not ObservedState.RUNNING:
+        return None
+    text = str(summary.get("Status", ""))
+    return next((health for suffix, health in _HEALTH.items() if text.endswith(suffix)), None)
+
+
+def _health(state: Mapping[str, Any]) -> Health | None:
+    """The health in an inspected state. None for an image without a health check ("none" in some engines)."""
+    return _BY_NAME.get(str((state.get("Health") or {}).get("Status")))
 
 
 def _oom_message(details: Mapping[str, Any]) -> str:

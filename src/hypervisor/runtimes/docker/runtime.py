@@ -19,11 +19,13 @@ from hypervisor.runtimes.docker.client import (
     is_container_not_found,
 )
 from hypervisor.runtimes.docker.config import is_container_name
+from hypervisor.runtimes.docker.containers import Containers, belongs_to_install
 from hypervisor.runtimes.docker.event_listener import EventListener
 from hypervisor.runtimes.docker.launch import Launcher, PullPolicy
 from hypervisor.runtimes.docker.log_archive import LogArchive
 from hypervisor.runtimes.docker.logs import read_output
-from hypervisor.runtimes.docker.observe import Observer, belongs_to_install, observed_state
+from hypervisor.runtimes.docker.observe import Observer, observed_state
+from hypervisor.runtimes.docker.removal import delete_container
 from hypervisor.runtimes.docker.stop import Stopper
 from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.protocol import (
@@ -62,6 +64,9 @@ class _StartLock:
 class DockerRuntime:
     """Implements `hypervisor.runtimes.protocol.Runtime` on Docker (20.10 or later) or Podman's Docker API."""
 
+    ends_are_final = False
+    """`docker start` and `docker restart` run an ended container again."""
+
     def __init__(
         self,
         install: str,
@@ -78,12 +83,15 @@ class DockerRuntime:
         """
         self._client = DockerClient(endpoint)
         self._install = install
-        self._observer = Observer(self._client, install)
+        self._containers = Containers(self._client, install)
+        self._observer = Observer(self._client, self._containers, install)
         self._launcher = Launcher(self._client, self._observer, install, pull_policy)
-        self._stopper = Stopper(self._client, log_dir)
+        self._stopper = Stopper(self._client, self._containers, log_dir)
         self._archive = LogArchive(log_dir)
         self._start_locks: dict[str, _StartLock] = {}
-        self._events = EventListener(self._client, self._observer, install, self._start_locks.__contains__)
+        self._events = EventListener(
+            self._client, self._containers, self._observer, install, self._start_locks.__contains__
+        )
 
     @property
     def name(self) -> str:
@@ -131,15 +139,16 @@ class DockerRuntime:
     async def stop(self, instance: str, grace_seconds: float) -> None:
         await self._stopper.stop(instance, grace_seconds)
 
-    async def remove(self, instance: str) -> None:
-        details = await self._observer.inspect(instance)
-        if details is None or not belongs_to_install(details, self._install):
-            return
-        if observed_state(details["State"]["Status"]) is ObservedState.RUNNING:
-            return
-        await self._save_logs(instance)
-        await self._delete(instance)
+    async def remove(self, instance: str) -> bool:
+        details = await self._containers.inspect(instance)
+        if details is not None and belongs_to_install(details, self._install):
+            if observed_state(details["State"]["Status"]) is ObservedState.RUNNING:
+                return False
+            await self._save_logs(instance)
+            if not await delete_container(self._client, str(details["Id"])):
+                return False
         self._stopper.forget(instance)
+        return True
 
     async def logs(
         self, instance: str, *, tail: int | None = None, follow: bool = False
@@ -194,16 +203,6 @@ class DockerRuntime:
             await self._archive.save(self._client, instance)
         except (OSError, DockerError) as error:
             _log.warning("cannot save the log of %s before its container is removed: %s", instance, error)
-
-    async def _delete(self, instance: str) -> None:
-        try:
-            await self._client.call_container(
-                lambda docker: docker.containers.container(instance).delete(v=True)
-            )
-        except ContainerNotFound:
-            return
-        except ContainerStateConflict as error:
-            _log.info("cannot remove %s now: %s", instance, error)
 
 
 def _identity(endpoint: str, version: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:

@@ -52,6 +52,8 @@ class ProcessRuntime:
     """
 
     name = "process"
+    ends_are_final = True
+    """A claim is never released, so a supervisor that starts late exits before it runs anything."""
 
     def __init__(
         self,
@@ -109,16 +111,19 @@ class ProcessRuntime:
             if tracked is not None and tracked.final is None:
                 self._instances.stop(tracked, max(0.0, grace_seconds))
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str) -> bool:
         with self._opened():
             tracked = self._instances.find(instance)
-            if tracked is None or not self._is_removable(tracked):
-                return
+            if tracked is None:
+                return True
+            if not self._is_removable(tracked):
+                return False
             self._state.archive_logs(tracked.directory)
             if tracked.cgroup is not None:
                 tracked.cgroup.remove()
             self._instances.forget(tracked)
             self._has_trash = True
+            return True
 
     async def list_instances(self) -> Mapping[str, Observation]:
         with self._opened():

@@ -43,6 +43,8 @@ class SimulatedRuntime:
     """
 
     name = "simulated"
+    ends_are_final = True
+    """Only this runtime has the instances in memory, so nothing else can start one again."""
 
     def __init__(self, state_dir: Path | None, install: str, clock: Clock) -> None:
         self._files = None if state_dir is None else InstanceFiles(state_dir / "simulated", install)
@@ -83,14 +85,17 @@ class SimulatedRuntime:
             self._files.replace(instance, simulated)
         self._schedule_hints(instance, simulated)
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str) -> bool:
         self._load()
         simulated = self._instances.get(instance)
-        if simulated is None or simulated.observe(self._now()).state is not ObservedState.EXITED:
-            return
+        if simulated is None:
+            return True
+        if simulated.observe(self._now()).state is not ObservedState.EXITED:
+            return False
         del self._instances[instance]
         if self._files is not None:
             self._files.delete(instance)
+        return True
 
     async def list_instances(self) -> Mapping[str, Observation]:
         self._load()

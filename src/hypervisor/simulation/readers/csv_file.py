@@ -84,10 +84,14 @@ class CsvFile:
             raise WorkloadError(f"{path}:1: two columns have the same name")
 
     def require(self, *columns: str) -> None:
-        """Raise WorkloadError if a column is missing."""
+        """Raise WorkloadError, with all of these columns, if one is missing."""
         missing = [name for name in columns if name not in self.columns]
         if missing:
-            raise WorkloadError(f"{self.path}:1: the column {missing[0]} is missing")
+            noun = "column is" if len(missing) == 1 else "columns are"
+            raise WorkloadError(
+                f"{self.path}:1: the {noun} missing: {', '.join(missing)}; "
+                f"required columns are {', '.join(columns)}"
+            )
 
     def rows(self) -> Iterator[Row]:
         """All rows in file order, without blank lines."""

@@ -37,12 +37,13 @@ class CsvFormat:
     """Columns in any order. An unknown column is an error, because it may be a misspelled name."""
 
     name = "csv"
+    required = REQUIRED
 
     def recognises(self, file: CsvFile) -> bool:
         return "arrival_seconds" in file.columns
 
     def check(self, file: CsvFile) -> None:
-        file.require(*REQUIRED)
+        file.require(*self.required)
         check_columns(file, COLUMNS, old=(OLD_PLACEMENT,))
         if {OLD_PLACEMENT, PLACEMENT} <= set(file.columns):
             raise WorkloadError(f"{file.path}:1: give {PLACEMENT} only; {OLD_PLACEMENT} is its old name")

@@ -23,13 +23,21 @@ PRIORITY_OF_QOS = {
 
 class OpenbFormat:
     name = "openb"
+    required = (
+        "cpu_milli",
+        "memory_mib",
+        "num_gpu",
+        "gpu_milli",
+        "qos",
+        "creation_time",
+        "deletion_time",
+    )
 
     def recognises(self, file: CsvFile) -> bool:
         return {"num_gpu", "gpu_milli"} <= set(file.columns)
 
     def check(self, file: CsvFile) -> None:
-        file.require("cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "qos")
-        file.require("creation_time", "deletion_time")
+        file.require(*self.required)
 
     def arrival(self, row: Row) -> float:
         return row.number("creation_time")

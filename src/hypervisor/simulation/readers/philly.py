@@ -17,12 +17,13 @@ from hypervisor.simulation.readers.csv_file import CsvFile, Row
 
 class PhillyFormat:
     name = "philly"
+    required = ("timestamp", "duration", "num_gpus", "cluster")
 
     def recognises(self, file: CsvFile) -> bool:
         return {"timestamp", "num_gpus"} <= set(file.columns)
 
     def check(self, file: CsvFile) -> None:
-        file.require("timestamp", "duration", "num_gpus", "cluster")
+        file.require(*self.required)
 
     def arrival(self, row: Row) -> float:
         text = row.text("timestamp")

@@ -30,6 +30,11 @@ class Format(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that every file of this format has."""
+        ...
+
     def recognises(self, file: CsvFile) -> bool:
         """Whether the header belongs to this format."""
         ...
@@ -157,9 +162,10 @@ def _choose(file: CsvFile, name: FormatName) -> Format:
         if (candidate.recognises(file) if name == "auto" else candidate.name == name)
     ]
     if not matches:
-        names = ", ".join(candidate.name for candidate in FORMATS)
+        required = "; ".join(f"{known.name} has {', '.join(known.required)}" for known in FORMATS)
         raise WorkloadError(
-            f"{file.path}:1: the columns match no known format ({names}): {', '.join(file.columns)}"
+            f"{file.path}:1: the columns match no known format: {', '.join(file.columns)}. "
+            f"Required columns: {required}"
         )
     return matches[0]
 

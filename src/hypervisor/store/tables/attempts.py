@@ -52,6 +52,13 @@ class Attempt(Base):
     """Why the stop was requested: preempted, stopped, cancelled, drained, max_runtime, deleted,
     gang_failed, gang_timeout."""
     preempted_by: Mapped[int | None] = mapped_column(BigInteger)
+    restarted_at: Mapped[datetime | None]
+    """The last start of its instance from outside of the product; the attempt continued."""
+    health: Mapped[str | None] = mapped_column(String(16))
+    """The last result of the image's health check: starting, healthy, unhealthy."""
+    end_observed: Mapped[dict[str, Any] | None]
+    """The engine's report of the end, stored before the instance is removed. The attempt is live until the
+    removal, because an ended instance can be started again until then."""
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None] = mapped_column(String(32))
     exit_code: Mapped[int | None]

@@ -34,6 +34,10 @@ class DisconnectableRuntime:
     def name(self) -> str:
         return self._inner.name
 
+    @property
+    def ends_are_final(self) -> bool:
+        return self._inner.ends_are_final
+
     def _check(self) -> None:
         if self.disconnected:
             self.rejected_calls += 1
@@ -55,9 +59,9 @@ class DisconnectableRuntime:
         self._check()
         await self._inner.stop(instance, grace_seconds)
 
-    async def remove(self, instance: str) -> None:
+    async def remove(self, instance: str) -> bool:
         self._check()
-        await self._inner.remove(instance)
+        return await self._inner.remove(instance)
 
     async def list_instances(self) -> Mapping[str, Observation]:
         self._check()

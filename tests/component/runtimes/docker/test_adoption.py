@@ -36,6 +36,18 @@ async def test_a_created_container_is_started_by_the_next_server(
     assert await lines(runtime, launch_spec.instance) == ["once"]
 
 
+async def test_a_stop_removes_a_container_whose_creator_has_died(
+    runtime: DockerRuntime, install: str, api: Api
+) -> None:
+    launch_spec = spec(install, "echo never")
+    api.json("POST", "/networks/create", network_config(install))
+    api.json(
+        "POST", f"/containers/create?name={launch_spec.instance}", container_config(launch_spec, install)
+    )
+    await runtime.stop(launch_spec.instance, 3600)
+    assert await observation_of(runtime, launch_spec.instance) == ABSENT
+
+
 async def test_a_start_in_progress_is_left_to_its_server(
     install: str, api: Api, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from hypervisor.cli.commands.serve.server import run_server
 from hypervisor.cli.core.configuration import load_settings
+from hypervisor.cli.core.env_file import misspelt_settings
 from hypervisor.cli.core.output import make_console
 from hypervisor.infra.observability.logging import configure_logging
 from hypervisor.runtimes.kinds import runtime_choices
@@ -67,5 +68,8 @@ def serve(
     # The app reads its settings from the environment.
     os.environ.update({name: str(value) for name, value in options.items() if value is not None})
     settings = load_settings()
+    console = make_console(stderr=True)
+    for found in misspelt_settings():
+        console.print(f"warning: {found.sentence}")
     configure_logging(settings)
-    run_server(settings, make_console(stderr=True))
+    run_server(settings, console)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from math import inf
@@ -17,7 +16,7 @@ from hypervisor.cli.commands.simulate.history import RecordedWorkload, load_hist
 from hypervisor.cli.commands.simulate.summary import progress_of, summary
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.old_flags import WithOldFlags
-from hypervisor.cli.core.output import print_json
+from hypervisor.cli.core.output import check_writable, json_text, print_json
 from hypervisor.cli.core.session import Session, is_interactive
 from hypervisor.scheduling.policy import DEFAULT_OPTIMIZER_STEPS, Policy
 from hypervisor.scheduling.repacking.solvers import SolverNotInstalled, load_solvers
@@ -78,6 +77,7 @@ def simulate(
     run is shown next to the first.
     """
     session = Session.of(context)
+    check_writable(html, None if json_file in (None, "-") else Path(json_file or ""))
     node_sources = [text for text in nodes or [] if not is_resize(text)]
     resizes = [text for text in nodes or [] if is_resize(text)]
     try:
@@ -130,6 +130,8 @@ def _protection(recorded: Protection, min_runtime: float | None, budget: int | N
 
 def _node_specs(sources: list[str]) -> NodeSpecs:
     """The nodes of all files and specifications, in order."""
+    if not all(source.strip() for source in sources):
+        raise CommandFailed("--nodes is empty: set a file, or nodes such as 100x8gpu,64cpu,512gb")
     return tuple(
         node
         for source in sources
@@ -153,7 +155,9 @@ def _scenarios(nodes: NodeSpecs, rules: Rules, resizes: list[str], vs: str | Non
 
 def _changed_rules(rules: Rules, vs: str) -> Rules:
     policy, quotas = rules.policy, rules.quotas
-    for word in vs.split(","):
+    words = [word.strip() for word in vs.split(",")]
+    _check_contradictions(words)
+    for word in words:
         if word in policy_names():
             policy = replace(policy, placement=word)
         elif word == _IMPROVE:
@@ -171,6 +175,14 @@ def _changed_rules(rules: Rules, vs: str) -> Rules:
             known = ", ".join((*policy_names(), _IMPROVE, _EXACT, _NO_IMPROVE, _NO_PREEMPTION, _NO_QUOTAS))
             raise CommandFailed(f"--vs takes {known}, not {word!r}")
     return replace(rules, policy=policy, quotas=quotas)
+
+
+def _check_contradictions(words: list[str]) -> None:
+    """Raise CommandFailed for words of --vs of which only one can apply."""
+    for group in (policy_names(), (_IMPROVE, _NO_IMPROVE), (_EXACT, _NO_IMPROVE)):
+        found = list(dict.fromkeys(word for word in words if word in group))
+        if len(found) > 1:
+            raise CommandFailed(f"--vs takes one of {' and '.join(found)}: they exclude each other")
 
 
 def _label(scenario: Scenario, *, nodes_differ: bool) -> str:
@@ -207,11 +219,12 @@ def _run(session: Session, workload: Workload, scenarios: list[Scenario]) -> Fig
 
 def _output(session: Session, figures: Figures, json_file: str | None, html: Path | None) -> None:
     if html is not None:
-        html.write_text(render_page(figures), encoding="utf-8")
+        html.write_text(render_page(figures), encoding="utf-8", errors="backslashreplace")
         session.note(f"Wrote the report to {html}.")
     if json_file == "-" or session.as_json:
         print_json(figures)
         return
     if json_file is not None:
-        Path(json_file).write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json_text(figures, indent=2, encoding="utf-8")
+        Path(json_file).write_text(text + "\n", encoding="utf-8")
     session.console.print(summary(figures))

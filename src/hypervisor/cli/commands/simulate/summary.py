@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from hypervisor.cli.core.output import table
+from hypervisor.cli.core.tables import table
 from hypervisor.simulation.engine import Progress as ProgressCallback
 from hypervisor.simulation.report.figures import Figures
 from hypervisor.simulation.report.number_format import count, duration
@@ -84,4 +84,5 @@ def _groups(run: Figures, groups: str, name: str, runs: list[Figures]) -> Render
         ]
         for group in run[groups][:_MOST_GROUPS]
     ]
-    return table(columns, rows, title=run["label"] if len(runs) > 1 else None)
+    drops = ("90 %", "done", "lost GPU-h", "median wait", "evictions", "99 %")
+    return table(columns, rows, title=run["label"] if len(runs) > 1 else None, drops=drops)

@@ -1,0 +1,61 @@
+"""Responses as dictionaries. A missing key raises UnexpectedResponse: the URL may be of another server."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+import httpx2
+
+from hypervisor.client.errors import UnexpectedResponse
+
+
+class Record(dict[str, Any]):
+    """An object of a response."""
+
+    def __init__(self, url: str, members: dict[str, Any]) -> None:
+        super().__init__(members)
+        self._url = url
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise UnexpectedResponse(self._url, f"the JSON has no {key!r}")
+
+
+def read_response(url: str, response: httpx2.Response) -> Record:
+    """The JSON object of a response; an empty Record for an empty body.
+
+    Raises UnexpectedResponse for any other body.
+    """
+    if not response.content:
+        return Record(url, {})
+    kind = _content_type(response)
+    if not kind.endswith("json"):
+        raise UnexpectedResponse(url, f"Content-Type {kind or 'is missing'}")
+    try:
+        parsed = json.loads(response.content, object_hook=lambda members: Record(url, members))
+    except (ValueError, RecursionError):
+        raise UnexpectedResponse(url, "no valid JSON") from None
+    if not isinstance(parsed, Record):
+        raise UnexpectedResponse(url, "no JSON object")
+    return parsed
+
+
+def check_content_type(url: str, response: httpx2.Response, expected: str) -> None:
+    """Raise UnexpectedResponse for another media type. An empty response may have none."""
+    kind = _content_type(response)
+    if kind != expected and response.status_code != HTTPStatus.NO_CONTENT:
+        raise UnexpectedResponse(url, f"Content-Type {kind or 'is missing'}")
+
+
+def _content_type(response: httpx2.Response) -> str:
+    """The media type without parameters, in lower case; empty without one."""
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower()
+
+
+def records(url: str, items: Any) -> list[Any]:
+    """The items of a page, checked. Raises UnexpectedResponse when they are not a list of objects."""
+    if not isinstance(items, list) or not all(isinstance(item, Record) for item in items):
+        raise UnexpectedResponse(url, "the items are not a list of JSON objects")
+    return items
