@@ -31,7 +31,11 @@ from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
 from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.process import supervisor
+from hypervisor.runtimes.process.environment import environment
+from hypervisor.runtimes.process.log_files import LogLimits
 from hypervisor.runtimes.process.runtime import ProcessRuntime
+from hypervisor.runtimes.process.spawner import DirectSpawner
+from hypervisor.runtimes.process.supervisor import Placement
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState, Runtime
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from tests.support import docker
@@ -220,15 +224,18 @@ class ProcessCase(ShellCase):
         """A second supervisor in the directory of the instance; after the removal that is its archive."""
         folders = [self.state_dir / folder / spec.instance for folder in ("instances", "logs")]
         (directory,) = [folder for folder in folders if folder.is_dir()]
-        env = supervisor.environment(spec, {})
-        os.waitpid(supervisor.spawn(spec, env, directory), 0)
+        placement = Placement(directory, None, LogLimits())
+        started = supervisor.spawn(DirectSpawner(), spec, environment(spec, {}), placement)
+        assert started is not None
+        os.waitpid(started.pid, 0)
 
     def live(self) -> list[str]:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 name = process.environ().get("HV_INSTANCE", "")
-                if os.getsid(process.pid) == process.pid and name.startswith(f"hv-{self.install}-"):
+                is_supervisor = os.getsid(process.pid) == process.pid and Path(process.cwd()).name == name
+                if is_supervisor and name.startswith(f"hv-{self.install}-"):
                     found.append(name)
         return found
 
