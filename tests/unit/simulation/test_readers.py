@@ -147,7 +147,7 @@ def test_philly_jobs(tmp_path: Path) -> None:
             [CSV + ",gpu_models", "0,1,a,LOW,1,1,0,,1"],
             ":1: unknown column 'gpu_models'; did you mean gpu_model?",
         ),
-        (["arrival_seconds,gpu_count", "0,1"], ":1: the column is missing: duration_seconds; required columns are "),
+        (["arrival_seconds,gpu_count", "0,1"], ":1: the column is missing: duration_seconds; "),
         (["a,b", "0,1"], ":1: the columns match no known format: a, b. "),
         (["a,a", "0,1"], ":1: two columns have the same name"),
         ([OPENB, "p,1,1,2,460,,LS,Running,0,1,0"], ":2: gpu_milli must be 1000"),
@@ -214,7 +214,7 @@ def test_quotas(tmp_path: Path) -> None:
         ([QUOTAS, "a,-1,,,,,,"], ":2: guaranteed_cpu must be a finite number from 0 up"),
         ([QUOTAS], ": the file has no organizations"),
         (["organization,limit", "a,1"], ":1: unknown column 'limit'"),
-        (["name,weight", "a,1"], ":1: the column is missing: organization; required columns are organization"),
+        (["name,weight", "a,1"], ":1: the column is missing: organization; required columns are "),
     ],
 )
 def test_bad_quotas_are_refused_with_their_line(tmp_path: Path, lines: list[str], message: str) -> None:
