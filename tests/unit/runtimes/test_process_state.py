@@ -29,8 +29,10 @@ def test_any_content_is_read_and_all_values_are_possible_ones(text: str) -> None
 
 @pytest.mark.parametrize(
     "line",
-    ["exit ²", "exit 256", "exit 9999999999999", "exit -1", "finished abc", "finished inf", "finished nan"]
-    + ["copier ²", "", "exit", "finished 99999999999", "exit 1 2"],
+    [
+        *("exit ²", "exit 256", "exit 9999999999999", "exit -1", "exit", "exit 1 2"),
+        *("finished abc", "finished inf", "finished nan", "finished 99999999999", "copier ²", ""),
+    ],
 )
 def test_an_unreadable_line_counts_as_absent(line: str) -> None:
     plain = parse_state(f"{CLAIM}\ncopier 9\nexit 3\nfinished 1700000000.25\n")

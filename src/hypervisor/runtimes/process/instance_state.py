@@ -1,4 +1,4 @@
-"""The content of the `state` file, to which a workload can write as well: an unreadable line counts as absent."""
+"""The content of the `state` file. A workload can write to it: an unreadable line counts as absent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ VOID = "void"
 
 _CLAIM = re.compile(r"([1-9][0-9]{0,8}) ([0-9]{1,18}) (\S+)", re.ASCII)
 _LINE = re.compile(
-    r"copier (?P<copier>[1-9][0-9]{0,8})|exit (?P<exit>[0-9]{1,3})|finished (?P<finished>[0-9]{1,10}(?:\.[0-9]+)?)"
+    r"copier (?P<copier>[1-9][0-9]{0,8})|exit (?P<exit>[0-9]{1,3})"
+    r"|finished (?P<finished>[0-9]{1,10}(?:\.[0-9]+)?)"
 )
 _GREATEST_CODE = 255
 _LATEST = 2**33

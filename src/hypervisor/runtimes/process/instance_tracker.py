@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Collection
 from dataclasses import replace
@@ -28,6 +29,8 @@ from hypervisor.runtimes.process.stop import Stopper
 from hypervisor.runtimes.process.tracked_instance import KILLED, TERMINATED, TrackedInstance
 from hypervisor.runtimes.protocol import Observation
 
+_log = logging.getLogger(__name__)
+
 
 class InstanceTracker:
     """The memory in front of the state directory. Synchronous, so that two tasks never interleave."""
@@ -44,7 +47,12 @@ class InstanceTracker:
     def adopt_all(self) -> None:
         """Track every instance in the state directory."""
         for name in self._state.instance_names():
-            self.find(name)
+            try:
+                self.find(name)
+            except OSError:  # a shortage: `find` or `poll` tries again
+                _log.warning("cannot adopt the instance %s now", name, exc_info=True)
+            except Exception:
+                _log.exception("cannot adopt the instance %s", name)
 
     def find(self, name: str) -> TrackedInstance | None:
         """Return the instance from memory or from disk. None if there is no such instance."""
@@ -82,8 +90,7 @@ class InstanceTracker:
             return
         if _claim_void(tracked.directory):
             tracked.directory.record_exit(TERMINATED)
-        state = tracked.directory.state()
-        supervisor = tracked.identity if state is not None and state.is_damaged else state and state.identity
+        supervisor = _claimant(tracked)
         if supervisor is not None:
             self._stopper.carry_out(tracked, supervisor)
         elif tracked.identity is None:
@@ -259,3 +266,11 @@ def _claim_void(directory: InstanceDir) -> bool:
         return directory.claim_void()
     except OSError:
         return False
+
+
+def _claimant(tracked: TrackedInstance) -> ProcessIdentity | None:
+    """The supervisor that claimed the instance, or the one in memory where the claim is damaged."""
+    state = tracked.directory.state()
+    if state is None:
+        return None
+    return tracked.identity if state.is_damaged else state.identity

@@ -1,4 +1,4 @@
-"""Files beside a workload that it can replace, lock or fill: reads never wait, never follow a link, and end."""
+"""Files that a workload can replace, lock or fill: reads never wait, never follow a link, and end."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.runtimes.process.instance_dir import InstanceDir
+from hypervisor.runtimes.process.instance_state import InstanceState
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
 from tests.support.observing import end_of, observation_of
@@ -84,6 +86,29 @@ async def test_an_instance_with_a_damaged_state_file_can_be_stopped(
     await runtime.stop(spec.instance, 0.1)
     await end_of(runtime, spec.instance)
     assert marked(spec.instance) == []
+
+
+async def test_an_unforeseen_error_of_one_instance_does_not_hide_the_others(
+    open_runtime: Callable[..., ProcessRuntime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, spec, other = open_runtime(), shell("exit 3"), shell("sleep 1000")
+    await first.start(spec)
+    await first.start(other)
+    await first.close()
+    read = InstanceDir.state
+
+    def fail_for_one(directory: InstanceDir) -> InstanceState | None:
+        if directory.path.name == spec.instance:
+            raise RuntimeError("unforeseen")
+        return read(directory)
+
+    monkeypatch.setattr(InstanceDir, "state", fail_for_one)
+    successor = open_runtime(housekeeping_interval=0.01)
+    observations = await successor.list_instances()
+    assert observations[spec.instance].message == "its state cannot be read: unforeseen"
+    await eventually(lambda: runs(successor, other.instance))
+    monkeypatch.undo()
+    assert (await end_of(successor, spec.instance)).exit_code == 3
 
 
 async def start_damaged(runtime: ProcessRuntime, spec: LaunchSpec) -> None:
