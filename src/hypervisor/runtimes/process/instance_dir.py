@@ -16,7 +16,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -205,6 +204,7 @@ class StateRoot:
         The claim stays because a late supervisor may still be in this directory: it must find that the
         instance is taken. After a crash the next call completes the removal.
         """
+        owned_files.unlock(directory.path)
         self.discard(directory.path / "work")
         archived = self._logs / directory.path.name
         try:
@@ -225,12 +225,12 @@ class StateRoot:
             try:
                 path.rmdir()
             except OSError:
-                path.rename(self._trash / f"{path.name}.{os.urandom(4).hex()}")
+                owned_files.move(path, self._trash / f"{path.name}.{os.urandom(4).hex()}")
 
     def empty_trash(self) -> None:
         """Delete what is in the trash. Slow for large working directories: call it in a thread."""
         for path in self._trash.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
+            owned_files.delete(path)
 
     def _delete(self, path: Path) -> None:
         try:

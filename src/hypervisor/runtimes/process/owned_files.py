@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -54,6 +56,36 @@ def unlock(path: Path) -> None:
         return  # of another user
     finally:
         os.close(descriptor)
+
+
+def move(path: Path, target: Path) -> None:
+    """Rename; a directory needs the right to write in itself to get another parent. Raises OSError."""
+    try:
+        path.rename(target)
+    except PermissionError:
+        unlock(path.parent)
+        unlock(path)
+        path.rename(target)
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a tree, without following links. Files of another user may stay."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        _unlock_tree(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _unlock_tree(path: Path) -> None:
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        unlock(folder)
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            folders += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _open(path: Path, flags: int) -> int:
