@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.plain_user import as_plain_user
 
 PROGRAM = """
 import sys
@@ -34,7 +34,7 @@ def test_a_locked_tree_is_deleted_and_nothing_outside_it(tmp_path: Path, locked:
     (kept / "file").touch()
     kept.chmod(0o500)
     subprocess.run(["sh", "-c", LOCKED[locked]], cwd=tree, check=True)
-    as_plain_user("owned_files.delete(Path(sys.argv[1]))", tree)
+    run_as_plain_user("owned_files.delete(Path(sys.argv[1]))", tree)
     assert not tree.exists()
     assert [path.name for path in kept.iterdir()] == ["file"]
     assert kept.stat().st_mode & 0o777 == 0o500
@@ -43,7 +43,9 @@ def test_a_locked_tree_is_deleted_and_nothing_outside_it(tmp_path: Path, locked:
 def test_a_locked_directory_is_moved(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir(mode=0o500)
     (tmp_path / "trash").mkdir()
-    as_plain_user("p = Path(sys.argv[1]); owned_files.move(p, p.parent / 'trash' / 'x')", tmp_path / "tree")
+    run_as_plain_user(
+        "p = Path(sys.argv[1]); owned_files.move(p, p.parent / 'trash' / 'x')", tmp_path / "tree"
+    )
     assert (tmp_path / "trash" / "x").is_dir()
 
 
@@ -53,15 +55,9 @@ def test_a_locked_file_in_a_locked_directory_is_read(tmp_path: Path) -> None:
     (folder / "state").write_text("text")
     (folder / "state").chmod(0)
     folder.chmod(0)
-    as_plain_user("assert owned_files.read(Path(sys.argv[1]) / 'state') == 'text'", folder)
+    run_as_plain_user("assert owned_files.read(Path(sys.argv[1]) / 'state') == 'text'", folder)
 
 
-def as_plain_user(statement: str, path: Path) -> None:
-    """Run it as the owner of the files whom their modes bind: root gives up the capabilities against that."""
+def run_as_plain_user(statement: str, path: Path) -> None:
     argv = [sys.executable, "-c", PROGRAM.format(statement=statement), str(path)]
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("there is no setpriv here")
-        taken = "-dac_override,-dac_read_search"
-        argv = ["setpriv", f"--bounding-set={taken}", f"--inh-caps={taken}", *argv]
-    subprocess.run(argv, check=True)
+    subprocess.run(as_plain_user(argv), check=True)

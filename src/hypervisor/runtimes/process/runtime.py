@@ -21,7 +21,7 @@ from hypervisor.runtimes.process.instance_dir import LaunchRecord, StateRoot
 from hypervisor.runtimes.process.instance_tracker import InstanceTracker
 from hypervisor.runtimes.process.log_files import LogFiles, LogLimits
 from hypervisor.runtimes.process.logs import read_output
-from hypervisor.runtimes.process.owned_files import SHORTAGES
+from hypervisor.runtimes.process.owned_files import SHORTAGES, unlock
 from hypervisor.runtimes.process.procfs import ProcessIdentity, read_stat
 from hypervisor.runtimes.process.spawner import DirectSpawner, Spawner, SubreaperSpawner
 from hypervisor.runtimes.process.supervisor import Placement
@@ -145,6 +145,7 @@ class ProcessRuntime:
         with self._opened():
             tracked = self._instances.find(instance)
             if tracked is not None:
+                unlock(tracked.directory.path)
                 log, finished = tracked.log, tracked.finished
             else:
                 log, finished = self._archived_log(instance), _set_event()
