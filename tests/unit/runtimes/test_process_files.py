@@ -22,6 +22,7 @@ LOCKED = {
     "umask 777": "umask 777; mkdir x; chmod 700 x; mkdir x/y; chmod 0 x",
     "mode 0": "mkdir -p a/b; touch a/b/c; chmod 0 a/b a .",
     "many": "for n in 1 2 3 4 5; do mkdir -p d$n/e; touch d$n/e/f; done; chmod -R a-rwx .",
+    "deep": 'python3 -c \'import os\nfor _ in range(3000): os.mkdir("d"); os.chdir("d")\'',
     "links": "ln -s ../kept link; mkdir a; ln -s ../../kept a/link; chmod a-w a .",
 }
 

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 MOST_BYTES = 64 * 1024
@@ -73,10 +74,12 @@ def delete(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         _unlock_tree(path)
-        shutil.rmtree(path, ignore_errors=True)
+        # Unlike `rmtree` it has no limit of depth.
+        subprocess.run(["rm", "-rf", "--", path], capture_output=True, check=False)  # noqa: S603, S607
 
 
 def _unlock_tree(path: Path) -> None:

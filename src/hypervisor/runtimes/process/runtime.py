@@ -286,6 +286,8 @@ class ProcessRuntime:
             await asyncio.to_thread(self._state.empty_trash)
         except OSError:
             self._has_trash = True
+        except Exception:
+            _log.exception("cannot empty the trash")
 
 
 def _set_event() -> asyncio.Event:
