@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypervisor.runtimes.log_tail import tail_position
+from hypervisor.runtimes.process import owned_files
 from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
@@ -121,17 +122,19 @@ class LogFiles:
 
 
 def _read_at(path: Path, offset: int, limit: int) -> bytes:
-    """Up to `limit` bytes of a file; empty if there is no such file."""
+    """Up to `limit` bytes of a file; empty if there is none, or another thing in its place."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with owned_files.open_regular(path) as file:
             file.seek(offset)
             return file.read(limit)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno in owned_files.SHORTAGES:
+            raise
         return b""
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
+        return path.lstat().st_size if path.is_file() else 0
+    except OSError:
         return 0

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+from io import FileIO
 from pathlib import Path
 
 MOST_BYTES = 64 * 1024
@@ -25,11 +26,18 @@ class TooLarge(OSError):
     """The file is larger than anything that the hypervisor writes."""
 
 
+def open_regular(path: Path) -> FileIO:
+    """Open a file to read. Raises OSError, also for anything that is no regular file."""
+    file = FileIO(_open(path, os.O_RDONLY), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def read(path: Path) -> str:
-    """The content of a regular file. Raises OSError, for anything else as well."""
-    with os.fdopen(_open(path, os.O_RDONLY), "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    """The content of a file. Raises OSError, as `open_regular` does."""
+    with open_regular(path) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

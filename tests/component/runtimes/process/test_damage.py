@@ -13,6 +13,7 @@ from hypervisor.runtimes.process.instance_dir import InstanceDir
 from hypervisor.runtimes.process.instance_state import InstanceState
 from hypervisor.runtimes.process.runtime import ProcessRuntime
 from hypervisor.runtimes.protocol import LaunchSpec, ObservedState
+from tests.support.logs import lines_of
 from tests.support.observing import end_of, observation_of
 from tests.support.process_runtime import log_of, marked, runs, shell
 from tests.support.wait import eventually
@@ -86,6 +87,22 @@ async def test_an_instance_with_a_damaged_state_file_can_be_stopped(
     await runtime.stop(spec.instance, 0.1)
     await end_of(runtime, spec.instance)
     assert marked(spec.instance) == []
+
+
+@pytest.mark.parametrize("put", ["mkdir", "mkfifo", "ln -s log-1", "ln -s work/kept"])
+async def test_another_thing_in_the_place_of_the_log_is_no_output(
+    runtime: ProcessRuntime, tmp_path: Path, put: str
+) -> None:
+    gate = tmp_path / "gate"
+    spec = shell(f"rm ../log-1; {put} ../log-1; touch ../ready; {wait_for(gate)}")
+    await runtime.start(spec)
+    await eventually(lambda: (tmp_path / "instances" / spec.instance / "ready").exists())
+    assert await log_of(runtime, spec.instance) == []
+    gate.touch()
+    await end_of(runtime, spec.instance)
+    assert await lines_of(runtime, spec.instance, tail=5) == []
+    assert await runtime.remove(spec.instance)
+    assert await log_of(runtime, spec.instance) == []
 
 
 async def test_an_unforeseen_error_of_one_instance_does_not_hide_the_others(
