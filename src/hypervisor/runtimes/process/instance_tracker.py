@@ -119,6 +119,8 @@ class InstanceTracker:
             self._on_supervisor_end(tracked)
         elif tracked.has_exit_code():
             self._reaper.add(tracked)
+        else:
+            identity.resume()
 
     async def close(self) -> None:
         """Stop watching. The instances keep running."""

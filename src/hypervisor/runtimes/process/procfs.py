@@ -20,6 +20,7 @@ INSTANCE_VARIABLE = "HV_INSTANCE"
 """The environment variable that identifies a process that left its session (torchrun's workers do)."""
 
 _DEAD = frozenset("ZX")
+_STOPPED = "T"
 _KERNEL_THREAD = 0x00200000
 """The flag PF_KTHREAD of include/linux/sched.h."""
 _READ_CHUNK = 64 * 1024
@@ -56,6 +57,12 @@ class ProcessIdentity:
         process = read_stat(self.pid)
         return process is not None and not process.is_dead and process.start_ticks == self.start_ticks
 
+    def resume(self) -> None:
+        """Send SIGCONT if this process is stopped, as a workload can stop it. Raises OSError."""
+        process = read_stat(self.pid)
+        if process is not None and process.is_stopped and process.start_ticks == self.start_ticks:
+            process.send(signal.SIGCONT)
+
     def open_pidfd(self) -> int | None:
         """Open a pidfd. None if the process has ended. Raises OSError when no file descriptor is left."""
         try:
@@ -84,6 +91,11 @@ class Process:
     def is_dead(self) -> bool:
         """Whether the process has ended. A zombie has ended."""
         return self.state in _DEAD
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal stopped the process."""
+        return self.state == _STOPPED
 
     @property
     def is_kernel_thread(self) -> bool:

@@ -112,6 +112,8 @@ class Reaper:
             kill_workload(pending.tracked, processes)
         elif self._clock.monotonic() - pending.since > DRAIN_SECONDS:
             send_all(processes.helpers, signal.SIGKILL)
+        else:
+            send_all((one for one in processes.helpers if one.is_stopped), signal.SIGCONT)
 
 
 def kill_workload(tracked: TrackedInstance, processes: InstanceProcesses) -> None:

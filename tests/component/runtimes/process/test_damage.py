@@ -105,6 +105,18 @@ async def test_another_thing_in_the_place_of_the_log_is_no_output(
     assert await log_of(runtime, spec.instance) == []
 
 
+@pytest.mark.parametrize("helper", ["$PPID", "$(sed -n 's/^copier //p' ../state)"])
+async def test_a_workload_that_stops_its_helpers_ends_with_its_code_and_output(
+    open_runtime: Callable[..., ProcessRuntime], helper: str
+) -> None:
+    runtime = open_runtime(housekeeping_interval=0.05)
+    script = f"until grep -q copier ../state; do sleep 0.01; done; kill -STOP {helper}; echo last; exit 3"
+    spec = shell(script)
+    await runtime.start(spec)
+    assert (await end_of(runtime, spec.instance)).exit_code == 3
+    assert await log_of(runtime, spec.instance) == ["last"]
+
+
 async def test_an_unforeseen_error_of_one_instance_does_not_hide_the_others(
     open_runtime: Callable[..., ProcessRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
