@@ -87,10 +87,14 @@ class HypervisorServer:
                 process.kill()
 
     def processes(self) -> list[psutil.Process]:
-        """The live processes of this server's folder: supervisors and workloads."""
+        """The live processes of this server's folder: supervisors and workloads, wherever they went."""
         folder = str(self.folder)
         others = (process for process in psutil.process_iter() if process.pid != os.getpid())
-        return [process for process in others if _belongs_to(process, folder)]
+        found = {process.pid: process for process in others if _belongs_to(process, folder)}
+        for process in list(found.values()):
+            with suppress(psutil.NoSuchProcess):
+                found |= {child.pid: child for child in process.children(recursive=True)}
+        return list(found.values())
 
     def answers(self) -> bool:
         """Whether the server is ready now."""
