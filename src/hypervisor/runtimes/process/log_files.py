@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hypervisor.runtimes.log_tail import tail_position
+from hypervisor.runtimes.process import owned_files
 from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
@@ -98,7 +100,7 @@ class LogFiles:
         """Run an action on the files, again if one of them is deleted or moved meanwhile."""
         while True:
             try:
-                return action(self._files())
+                return action(_regular(self._files()))
             except FileNotFoundError:
                 continue
 
@@ -121,6 +123,11 @@ def _by_number(paths: Iterable[Path]) -> dict[int, Path]:
     if legacy is not None:
         files[max([0, *files]) + 1] = legacy
     return dict(sorted(files.items()))
+
+
+def _regular(files: Mapping[int, Path]) -> dict[int, Path]:
+    """Without what a workload put in the place of a file. Raises FileNotFoundError."""
+    return {number: path for number, path in files.items() if stat.S_ISREG(path.lstat().st_mode)}
 
 
 def _bounds(files: Mapping[int, Path]) -> tuple[Position, Position]:
@@ -160,13 +167,13 @@ def _tail(files: Mapping[int, Path], lines: int) -> Position:
 
 def _read_at(path: Path, offset: int, limit: int) -> bytes:
     """Up to `limit` bytes of a file. Raises FileNotFoundError."""
-    with path.open("rb", buffering=0) as file:
+    with owned_files.open_regular(path) as file:
         file.seek(offset)
         return file.read(limit)
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
+        return path.lstat().st_size if path.is_file() else 0
+    except OSError:
         return 0
