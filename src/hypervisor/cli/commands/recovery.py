@@ -124,8 +124,8 @@ def _report(session: Session, key_id: str, losses: KeyLosses) -> None:
         session.note(f"... and {len(losses.deployments) - _SHOWN} more: --json lists all")
     if changed:
         session.note(
-            "Next: hypervisor serve. Admins create invite codes with `hypervisor org invite`, and owners set "
-            "the secret values of their deployments again."
+            "Next: hypervisor serve. Admins create invite codes with `hypervisor org invite --regenerate`, "
+            "and owners set the secret values of their deployments again."
         )
 
 
