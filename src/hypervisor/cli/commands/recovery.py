@@ -131,12 +131,17 @@ def _report(session: Session, key_id: str, losses: KeyLosses) -> None:
 
 def release_engine(
     context: typer.Context,
-    runtime: Annotated[str, typer.Argument(help="Runtime of the engine, for example process.")],
+    runtime: Annotated[str, typer.Argument(help="Runtime of the engine, for example docker.")],
     endpoint: Annotated[
         str | None, typer.Argument(help="Address of the engine; leave it out for the default engine.")
     ] = None,
 ) -> None:
-    """Give up an engine whose machine is lost: its attempts count as lost, and another machine may use it."""
+    """Give up an engine whose machine is lost: its attempts count as lost, and another machine may use it.
+
+    For servers that share PostgreSQL; with SQLite there is nothing to give up. For example:
+
+    hypervisor release-engine docker tcp://gpu-7:2376
+    """
     session = Session.of(context)
     engine = EngineRef(runtime, endpoint)
     now = datetime.now(UTC)
@@ -157,7 +162,7 @@ async def _choices(write: WriteSession) -> str:
     names = sorted(
         str(EngineRef(row.runtime, row.endpoint)) for row in engines.values() if row.engine_identity
     )
-    return f"engines with one: {', '.join(names)}" if names else "there is none to release"
+    return f"engines with one: {', '.join(names)}" if names else "there is none to release, as only servers that share PostgreSQL record identities"
 
 
 def _in_database(
