@@ -162,7 +162,9 @@ async def _choices(write: WriteSession) -> str:
     names = sorted(
         str(EngineRef(row.runtime, row.endpoint)) for row in engines.values() if row.engine_identity
     )
-    return f"engines with one: {', '.join(names)}" if names else "there is none to release, as only servers that share PostgreSQL record identities"
+    if not names:
+        return "there is none to release, as only servers that share PostgreSQL record identities"
+    return f"engines with one: {', '.join(names)}"
 
 
 def _in_database(
