@@ -63,9 +63,12 @@ class Deployments:
         deployment: Deployment = self._transport.patch(f"/deployments/{deployment_id}", fields)
         return deployment
 
-    def delete(self, deployment_id: int) -> bool:
-        """True when it is deleted, False when it is being stopped first."""
-        return self._transport.delete(f"/deployments/{deployment_id}")
+    def delete(self, deployment_id: int, *, force: bool = False) -> bool:
+        """True when it is deleted, False when it is being stopped first.
+
+        Refused (409) while other deployments wait for it; `force` cancels those.
+        """
+        return self._transport.delete(f"/deployments/{deployment_id}", {"force": force})
 
     def start(self, deployment_id: int) -> Deployment:
         """Queue an ended deployment again."""

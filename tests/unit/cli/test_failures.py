@@ -97,6 +97,23 @@ def test_a_missing_session_is_explained(
     assert describe(ApiError(401, code, "Over.")) == (1, line)
 
 
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        (
+            "Drain it first, or remove it with ?force=true, which",
+            "Drain it first, or remove it with --force, which",
+        ),
+        (
+            "Create one with POST .../regenerate-invite.",
+            "Create one with `hypervisor org invite --regenerate`.",
+        ),
+    ],
+)
+def test_a_refusal_advises_what_the_command_line_has(detail: str, line: str) -> None:
+    assert describe(ApiError(409, "x", detail)) == (1, line)
+
+
 def test_a_list_without_a_nearest_node_shows_the_reason() -> None:
     short = {"shortfall": {"cpu_cores": 1, "ram_gb": 1, "gpu_count": 0}}
     for nearest, message in ((None, "every node is cordoned"), ("n1", "1 CPU, 1 GB short on n1")):

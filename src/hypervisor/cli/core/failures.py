@@ -21,6 +21,12 @@ SERVER_AWAY = 75
 _SESSION_LOST = ("invalid_token", "session_ended", "invalid_refresh_token")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_COMMAND_LINE = {
+    "?force=true": "--force",
+    "POST .../regenerate-invite": "`hypervisor org invite --regenerate`",
+}
+"""What a refusal of the API advises, in terms of the command line."""
+
 
 class CommandFailed(Exception):
     """A command cannot do what was requested. The message is one line."""
@@ -69,6 +75,8 @@ def _usage(error: typer.TyperException) -> str:
 
 def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
+    for term, own in _COMMAND_LINE.items():
+        line = line.replace(term, own)
     if error.code == "not_authenticated":
         return "you are not logged in to this server: use `hypervisor login`, or `hypervisor register`"
     if error.code in _SESSION_LOST and os.environ.get("HYPERVISOR_TOKEN"):
