@@ -59,3 +59,11 @@ def records(url: str, items: Any) -> list[Any]:
     if not isinstance(items, list) or not all(isinstance(item, Record) for item in items):
         raise UnexpectedResponse(url, "the items are not a list of JSON objects")
     return items
+
+
+def next_cursor(url: str, page: Record) -> str | None:
+    """The cursor of the next page, None for the last page. Raises UnexpectedResponse for another value."""
+    cursor = page.get("next_cursor")
+    if not isinstance(cursor, str | None):
+        raise UnexpectedResponse(url, "next_cursor is no text")
+    return cursor or None

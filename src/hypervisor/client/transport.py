@@ -12,11 +12,12 @@ from typing import Any
 import httpx2
 
 from hypervisor.client import json_body
+from hypervisor.client.bodies import read_body
 from hypervisor.client.checkpoint import is_loopback
 from hypervisor.client.errors import ApiError, ClientError, UnexpectedResponse, Unreachable
 from hypervisor.client.outages import RetryPolicy
 from hypervisor.client.proxies import open_http
-from hypervisor.client.records import read_response, records
+from hypervisor.client.records import next_cursor, read_response, records
 from hypervisor.client.tokens import Tokens, TokenStore
 
 API = "/api/v1"
@@ -126,8 +127,9 @@ class Transport:
         response = self._with_renewal(attempt, authorise=True)
         try:
             if not response.is_success:
-                response.read()
-                self._raise_for(response)
+                with self._network_errors():
+                    refusal = read_body(self.url, response)
+                self._raise_for(refusal)
             with self._network_errors():
                 yield response
         finally:
@@ -135,13 +137,16 @@ class Transport:
 
     def pages(self, path: str, params: Params | None = None) -> Iterator[Any]:
         """The items of all pages of a list."""
-        query = dict(params or {})
+        query, used = dict(params or {}), set[str]()
         while True:
             page = self.get(path, query)
             yield from records(self.url, page["items"])
-            if not page.get("next_cursor"):
+            if (cursor := next_cursor(self.url, page)) is None:
                 return
-            query["cursor"] = page["next_cursor"]
+            if cursor in used:
+                raise UnexpectedResponse(self.url, "the pages of a list repeat")
+            used.add(cursor)
+            query["cursor"] = cursor
 
     def first(self, path: str, params: Params | None, limit: int | None) -> list[Any]:
         """The first `limit` items of all pages; all for None."""
@@ -182,7 +187,8 @@ class Transport:
         if tokens is not None:
             request.headers["Authorization"] = _authorization(tokens)
         with self._network_errors():
-            return self._http.send(request, stream=stream)
+            response = self._http.send(request, stream=True)
+            return response if stream else read_body(self.url, response)
 
     @contextmanager
     def _network_errors(self) -> Iterator[None]:
