@@ -11,12 +11,9 @@ from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Pa
 from hypervisor.client.outages import Outage
 from hypervisor.client.records import check_content_type
 from hypervisor.client.scheduler_models import Forecast
+from hypervisor.client.states import ENDED
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
-
-ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "CANCELLED"})
-ACTIVE = ("BLOCKED", "QUEUED", "STARTING", "RUNNING", "STOPPING")
-"""The states before an end, in their usual order."""
 
 Fields = Mapping[str, Any]
 """Request fields by API name. The server has defaults for missing fields."""

@@ -32,8 +32,13 @@ def read_response(url: str, response: httpx2.Response) -> Record:
     kind = _content_type(response)
     if not kind.endswith("json"):
         raise UnexpectedResponse(url, f"Content-Type {kind or 'is missing'}")
+    return parse_object(url, response.content)
+
+
+def parse_object(url: str, text: str | bytes) -> Record:
+    """A JSON object of a response. Raises UnexpectedResponse for anything else."""
     try:
-        parsed = json.loads(response.content, object_hook=lambda members: Record(url, members))
+        parsed = json.loads(text, object_hook=lambda members: Record(url, members))
     except (ValueError, RecursionError):
         raise UnexpectedResponse(url, "no valid JSON") from None
     if not isinstance(parsed, Record):

@@ -20,6 +20,7 @@ from tests.unit.client.scripted import Request, Response, scripted
 
 STALE = Tokens("stale", "refresh-1")
 PAIR = {"access_token": "fresh", "refresh_token": "refresh-2", "token_type": "bearer", "expires_in": 1800}
+WRONG_TOKENS: list[object] = [5, "", [], {}, True, ["x"], "a b", "\ud800"]
 EXPIRED = Response(
     401, {"code": "token_expired", "detail": "The token has expired."}, "application/problem+json"
 )
@@ -91,8 +92,9 @@ def test_a_server_error_keeps_the_session() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"access_token": value} for value in (5, None, "", [], {}, True, "a b", "\ud800")),
-        *({"refresh_token": value} for value in (5, "", ["x"], "\ud800")),
+        *[{"access_token": value} for value in WRONG_TOKENS],
+        {"access_token": None},
+        *[{"refresh_token": value} for value in WRONG_TOKENS],
     ],
     ids=str,
 )
