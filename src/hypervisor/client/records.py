@@ -16,10 +16,10 @@ class Record(dict[str, Any]):
 
     def __init__(self, url: str, members: dict[str, Any]) -> None:
         super().__init__(members)
-        self._url = url
+        self.url = url
 
     def __missing__(self, key: str) -> NoReturn:
-        raise UnexpectedResponse(self._url, f"the JSON has no {key!r}")
+        raise UnexpectedResponse(self.url, f"the JSON has no {key!r}")
 
 
 def read_response(url: str, response: httpx2.Response) -> Record:

@@ -135,12 +135,18 @@ class Transport:
         finally:
             response.close()
 
+    def page(self, path: str, params: Params | None = None) -> Any:
+        """One page of a list, whose items are objects."""
+        page = self.get(path, params)
+        records(self.url, page["items"])
+        return page
+
     def pages(self, path: str, params: Params | None = None) -> Iterator[Any]:
         """The items of all pages of a list."""
         query, used = dict(params or {}), set[str]()
         while True:
-            page = self.get(path, query)
-            yield from records(self.url, page["items"])
+            page = self.page(path, query)
+            yield from page["items"]
             if (cursor := next_cursor(self.url, page)) is None:
                 return
             if cursor in used:
