@@ -28,6 +28,7 @@ from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchFailed,
     LaunchSpec,
+    LogChunk,
     Observation,
     ObservedState,
     Runtime,
@@ -135,8 +136,8 @@ class ProcessRuntime:
             }
 
     async def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
         if InstanceName.parse(instance) is None:
             return
         with self._opened():
@@ -145,8 +146,8 @@ class ProcessRuntime:
                 log, finished = tracked.log, tracked.finished
             else:
                 log, finished = self._archived_log(instance), _set_event()
-        async for data in read_output(log, tail=tail, follow=follow, finished=finished):
-            yield data
+        async for chunk in read_output(log, tail=tail, after=after, follow=follow, finished=finished):
+            yield chunk
 
     async def purge_logs(self, instance: str) -> None:
         """Delete the archived logs. The logs of an instance that was not removed stay."""
