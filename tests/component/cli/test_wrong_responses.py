@@ -1,4 +1,4 @@
-"""A response whose values have wrong types is told as one of another server."""
+"""A response whose values have wrong types is reported as one of another server."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_a_refusal_in_any_charset_is_a_refusal(charset: str) -> None:
         client.accounts.me()
 
 
-def test_a_304_is_not_told_as_a_redirect() -> None:
+def test_a_304_is_not_reported_as_a_redirect() -> None:
     with (
         scripted(lambda _request: Response(304)) as server,
         Client(server.url) as client,
