@@ -9,14 +9,11 @@ from typing import Any
 from hypervisor.client.errors import ApiError, Unreachable
 from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
 from hypervisor.client.outages import Outage
-from hypervisor.client.records import check_content_type
+from hypervisor.client.records import check_content_type, records
 from hypervisor.client.scheduler_models import Forecast
+from hypervisor.client.states import ENDED
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
-
-ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "CANCELLED"})
-ACTIVE = ("BLOCKED", "QUEUED", "STARTING", "RUNNING", "STOPPING")
-"""The states before an end, in their usual order."""
 
 Fields = Mapping[str, Any]
 """Request fields by API name. The server has defaults for missing fields."""
@@ -35,7 +32,7 @@ class Deployments:
     def create_batch(self, deployments: Sequence[Fields]) -> list[Deployment]:
         """Submit up to 1,000 deployments, all or none. `depends_on` may name others of the batch."""
         response = self._transport.post("/deployments/batch", {"deployments": list(deployments)})
-        created: list[Deployment] = response["items"]
+        created: list[Deployment] = records(self._transport.url, response["items"])
         return created
 
     def plan(self, fields: Fields) -> Forecast:
@@ -48,7 +45,7 @@ class Deployments:
 
         Filters: organization_id, cluster_id, state, priority, label, name, limit, cursor.
         """
-        page: Page[Deployment] = self._transport.get("/deployments", filters)
+        page: Page[Deployment] = self._transport.page("/deployments", filters)
         return page
 
     def find(self, filters: Params | None = None, *, limit: int | None = None) -> list[Deployment]:

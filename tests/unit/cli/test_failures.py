@@ -54,6 +54,10 @@ def test_a_server_error_is_reported_with_the_request_id() -> None:
             1,
             "the log stream of train failed: no engine",
         ),
+        ("event: log\ndata: line\n\nevent: end\ndata: WHAT\n\n", 1, "'WHAT' in the stream of a log"),
+        ("event: log\ndata: line\n\nevent: end\ndata:\n\n", 1, "'' in the stream of a log"),
+        ("event: log\ndata: line\n\nevent: position\ndata: \u00e9\n\n", 1, "in the stream of a log"),
+        ("event: log\ndata: line\n\nevent: end\ndata: DELETED\n\n", 0, "train: DELETED"),
     ],
 )
 def test_a_followed_log_ends_with_a_message(

@@ -10,7 +10,7 @@ from hypervisor.cli.core import resolve
 from hypervisor.cli.core.arguments import ClusterOption
 from hypervisor.cli.core.deployments_table import deployments_table
 from hypervisor.cli.core.session import Session
-from hypervisor.client.deployments import ACTIVE
+from hypervisor.client.states import ACTIVE
 from hypervisor.client.transport import Params
 
 MOST_PER_PAGE = 100

@@ -13,7 +13,7 @@ from hypervisor.cli.core.arguments import ClusterOption
 from hypervisor.cli.core.deployments_table import deployments_table
 from hypervisor.cli.core.live_display import Interval, Once, show_live
 from hypervisor.cli.core.session import Session
-from hypervisor.client.deployments import ACTIVE
+from hypervisor.client.states import ACTIVE
 
 MOST_ROWS = 40
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import typer
 
+from hypervisor.cli.core.response_faults import unexpected_response
 from hypervisor.cli.core.streams import printable
 from hypervisor.cli.core.terminal_text import without_controls
 from hypervisor.client import ApiError, ClientError, ServerAway
@@ -19,6 +20,7 @@ WRONG_USAGE = 2
 SERVER_AWAY = 75
 """As EX_TEMPFAIL: the same command may succeed later."""
 _SESSION_LOST = ("invalid_token", "session_ended", "invalid_refresh_token")
+_FROM_WRONG_TYPES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _COMMAND_LINE = {
@@ -52,6 +54,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return REFUSED, _system_error(error)
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
         return REFUSED, f"this locale cannot name the file {error.object}: set LC_ALL=C.UTF-8"
+    if isinstance(error, _FROM_WRONG_TYPES) and (unexpected := unexpected_response(error)) is not None:
+        return REFUSED, _one_line(str(unexpected))
     return REFUSED, (
         f"unexpected error, please report it: {type(error).__name__}: {_one_line(str(error))} "
         "(HYPERVISOR_DEBUG=1 prints the traceback)"

@@ -1,0 +1,7 @@
+"""The states of a deployment."""
+
+ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "CANCELLED"})
+ACTIVE = ("BLOCKED", "QUEUED", "STARTING", "RUNNING", "STOPPING")
+"""The states before an end, in their usual order."""
+DELETED = "DELETED"
+"""The end of a stream whose deployment was deleted."""
