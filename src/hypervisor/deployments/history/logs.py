@@ -29,7 +29,7 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import Attempt
 
 MAX_TAIL = 1_000_000_000
-"""More lines than any log has."""
+"""More lines than any log has: the whole output."""
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
 """The maximum wait in seconds, after the end of the log, for the end of the attempt to be recorded."""
@@ -74,8 +74,8 @@ async def await_attempt(database: Database, access: DeploymentAccess, replica: i
     return None
 
 
-async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) -> AsyncIterator[bytes]:
-    """The last `tail` lines, in chunks, as the workload wrote them.
+async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int | None) -> AsyncIterator[bytes]:
+    """The last `tail` lines, None for all, in chunks, as the workload wrote them.
 
     Raises Unavailable when the engine cannot be reached, and RuntimeUnavailable during the iteration.
     """
@@ -103,11 +103,12 @@ async def follow(
     runtimes: RuntimeRegistry,
     deployment_id: int,
     attempt: Attempt | None,
-    begin: int | LogPosition,
+    begin: int | LogPosition | None,
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events: the log as in `hypervisor.kernel.log_text`, then "end" with the deployment's state.
 
-    It begins with the last `begin` lines, or after a position. Without an attempt the end comes at once.
+    It begins with the last `begin` lines (None: all), or after a position. Without an attempt the end comes
+    at once.
     """
     if attempt is not None:
         decoder = LogDecoder()
@@ -129,7 +130,9 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes] | None = None) -> Asyn
             yield data
 
 
-async def _events(decoder: LogDecoder, followed: _Followed, begin: int | LogPosition) -> AsyncIterator[bytes]:
+async def _events(
+    decoder: LogDecoder, followed: _Followed, begin: int | LogPosition | None
+) -> AsyncIterator[bytes]:
     """The output as events. An unfinished line follows when the workload pauses.
 
     An event `position`, whose data is also its id, names the place after the last finished line.
@@ -138,7 +141,7 @@ async def _events(decoder: LogDecoder, followed: _Followed, begin: int | LogPosi
         tracker, output = PositionTracker(begin), followed.after(begin)
     else:
         tracker, output = PositionTracker(await followed.position(begin)), followed.tail(begin)
-        if not begin:
+        if begin == 0:
             yield _position_event(tracker)
     async with aclosing(with_silences(output, UNFINISHED_SECONDS)) as chunks:
         is_new = True
@@ -176,15 +179,15 @@ class _Followed:
         self._runtime = _runtime(runtimes, attempt)
         self._attempt = attempt
 
-    async def position(self, tail: int) -> LogPosition:
+    async def position(self, tail: int | None) -> LogPosition:
         """The place before the last `tail` lines, as far as a stream needs it: with `tail` 0, the end."""
         window = b""
-        if not tail:
+        if tail == 0:
             async for data in self._stored(tail=1):
                 window = (window + data)[-WINDOW:]
         return LogPosition(self._attempt.number, 0, window)
 
-    def tail(self, lines: int) -> AsyncGenerator[bytes, None]:
+    def tail(self, lines: int | None) -> AsyncGenerator[bytes, None]:
         """The last lines, and all output that follows."""
         return self._until_ended(lambda: self._runtime.logs(self._attempt.instance, tail=lines, follow=True))
 
