@@ -15,8 +15,9 @@ from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "CANCELLED"})
-ACTIVE = ("BLOCKED", "QUEUED", "STARTING", "RUNNING", "STOPPING")
-"""The states before an end, in their usual order."""
+WAITING = ("BLOCKED", "QUEUED")
+OCCUPYING = ("STARTING", "RUNNING", "STOPPING")
+"""The states before an end that hold resources."""
 
 ALL_LINES = 1_000_000_000
 """The `tail` for the whole output. Without `tail` the API sends the last 100 lines."""
