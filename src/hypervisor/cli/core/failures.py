@@ -102,6 +102,8 @@ def _refusal(error: ApiError) -> str:
         return f"{line} (correct HYPERVISOR_TOKEN, or unset it and log in with `hypervisor login`)"
     if error.code in _SESSION_LOST:
         return f"{line} (log in with `hypervisor login`)"
+    if error.code == "cluster_id_required":
+        return f"{line} (on the command line: --cluster NAME)"
     request_id = error.extra.get("request_id")
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
         return f"{line} (see request {request_id} in the server's log)"
