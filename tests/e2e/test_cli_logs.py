@@ -41,6 +41,17 @@ def test_a_line_is_the_same_in_every_output(ada: CliUser) -> None:
     assert ada.run_json("logs", "separators", "--tail", "2")["lines"] == lines[-2:]
 
 
+def test_the_whole_output_is_printed_unless_it_is_cut(ada: CliUser) -> None:
+    run_job(ada, "many", "seq 1 500")
+    lines = [str(number) for number in range(1, 501)]
+    text = "\n".join(lines) + "\n"
+    assert ada.run_ok("logs", "many").stdout == text
+    assert ada.run_ok("logs", "-f", "many").stdout == text
+    assert ada.run_json("logs", "many")["lines"] == lines
+    assert followed_json(ada, "many") == lines
+    assert ada.run_ok("logs", "many", "--tail", "499").stdout == text.removeprefix("1\n")
+
+
 def test_a_line_may_have_any_length(ada: CliUser) -> None:
     length = 5 * 1024 * 1024 + 1
     run_job(ada, "long", f"echo first; head -c {length} /dev/zero | tr '\\0' x; echo é; echo last")

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from structlog import get_logger
 from structlog.contextvars import get_contextvars
 
+from hypervisor.api import field_errors
 from hypervisor.api.json_body import RepeatedKey
-from hypervisor.api.schema import not_a_text
 from hypervisor.errors import HypervisorError
 from hypervisor.store.outages import Outage, outage_of
 
@@ -168,7 +168,7 @@ async def _on_refusal(_request: Request, error: HypervisorError) -> Response:
 
 
 async def _on_invalid(_request: Request, error: RequestValidationError) -> Response:
-    return _invalid([_field_error(item, error.body) for item in error.errors()])
+    return _invalid([_field_error(item, error.body) for item in field_errors.of_one_branch(error.errors())])
 
 
 async def _on_repeated_key(_request: Request, error: RepeatedKey) -> Response:
@@ -202,7 +202,7 @@ def _field_error(item: Mapping[str, Any], body: object) -> dict[str, Any]:
     """A `FieldError` for an error of the framework; `body` is the text of a body that is not JSON."""
     if item["type"] == "json_invalid":
         return {"loc": ["body"], "msg": _json_error(str(body), item["loc"][-1], item["ctx"]["error"])}
-    return {"loc": list(item["loc"]), "msg": _message(item)}
+    return {"loc": list(item["loc"]), "msg": field_errors.message(item)}
 
 
 def _json_error(text: str, position: int, reason: str) -> str:
@@ -211,20 +211,12 @@ def _json_error(text: str, position: int, reason: str) -> str:
     return f"not valid JSON at line {line}, column {column}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _message(item: Mapping[str, Any]) -> str:
-    if item["type"] == "string_type":
-        return not_a_text(item["input"])
-    if item["type"] == "extra_forbidden":
-        return "there is no such field"
-    return str(item["msg"]).removeprefix("Value error, ")
-
-
 def _validation_detail(errors: Sequence[Mapping[str, Any]]) -> str:
     """A sentence with the first invalid field, and the number of others."""
     if not errors:
         return "The request is not valid."
     first = errors[0]
-    where, *path = [str(part) for part in first["loc"]]
+    where, *path = [str(part) for part in first["loc"] if part != "[key]"]
     field = ".".join(path) or f"the {where}"
     more = f" ({len(errors) - 1} more in `errors`.)" if len(errors) > 1 else ""
     return f"{field}: {first['msg'].removesuffix('.')}.{more}"

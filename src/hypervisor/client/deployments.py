@@ -15,6 +15,9 @@ from hypervisor.client.states import ENDED
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
 
+ALL_LINES = 1_000_000_000
+"""The `tail` for the whole output. Without `tail` the API sends the last 100 lines."""
+
 Fields = Mapping[str, Any]
 """Request fields by API name. The server has defaults for missing fields."""
 
@@ -78,9 +81,14 @@ class Deployments:
         return self._command(deployment_id, "cancel")
 
     def logs(
-        self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
+        self,
+        deployment_id: int,
+        *,
+        tail: int | None = None,
+        attempt: int | None = None,
+        replica: int | None = None,
     ) -> str:
-        """The last `tail` lines of an attempt; default: the first replica of the latest attempt.
+        """The output, or its last `tail` lines; default: of the first replica of the latest attempt.
 
         The text ends with a newline if the last line does. Bytes that are not UTF-8 become U+FFFD.
         """
@@ -88,20 +96,30 @@ class Deployments:
         return b"".join(output).decode(errors="replace")
 
     def log_bytes(
-        self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
+        self,
+        deployment_id: int,
+        *,
+        tail: int | None = None,
+        attempt: int | None = None,
+        replica: int | None = None,
     ) -> Iterator[bytes]:
         """As `logs`, but the bytes that the workload wrote, in chunks: for a file, or a large log."""
-        params: Params = {"tail": tail, "attempt": attempt, "replica": replica}
+        params: Params = {"tail": _lines(tail), "attempt": attempt, "replica": replica}
         path = f"/deployments/{deployment_id}/logs"
         with self._transport.stream(path, params=params, timeout=TIMEOUT) as response:
             check_content_type(self._transport.url, response, "text/plain")
             yield from response.iter_bytes()
 
     def follow_logs(
-        self, deployment_id: int, *, tail: int = 100, attempt: int | None = None, replica: int | None = None
+        self,
+        deployment_id: int,
+        *,
+        tail: int | None = None,
+        attempt: int | None = None,
+        replica: int | None = None,
     ) -> LogStream:
-        """The lines as they are written, until the attempt ends; over restarts of the server too."""
-        params: Params = {"tail": tail, "attempt": attempt, "replica": replica, "follow": True}
+        """As `logs`, and new lines until the attempt ends; over restarts of the server too."""
+        params: Params = {"tail": _lines(tail), "attempt": attempt, "replica": replica, "follow": True}
         return LogStream(self._transport, f"/deployments/{deployment_id}/logs", params)
 
     def events(self, deployment_id: int) -> list[Event]:
@@ -149,6 +167,10 @@ class Deployments:
         path = f"/deployments/{deployment_id}/{command}"
         deployment: Deployment = self._transport.send("POST", path, params=params)
         return deployment
+
+
+def _lines(tail: int | None) -> int:
+    return ALL_LINES if tail is None else tail
 
 
 def has_ended(deployment: Deployment) -> bool:

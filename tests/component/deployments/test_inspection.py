@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from hypervisor.api import streams
+from hypervisor.client.deployments import ALL_LINES
 from hypervisor.deployments.history import logs
 from hypervisor.events.relay import EventRelay
 from hypervisor.kernel.log_text import events_of, lines_of, piece_of
@@ -208,6 +209,7 @@ async def test_logs_show_the_last_lines_of_the_chosen_attempt(team: Team) -> Non
     await launch(team, work, "one\ntwo\nthree", 3600)
     assert (await team.viewer.get(path(work, "/logs"))).text == "one\ntwo\nthree\n"
     assert (await team.viewer.get(path(work, "/logs?tail=2"))).text == "two\nthree\n"
+    assert (await team.viewer.get(path(work, f"/logs?tail={ALL_LINES}"))).text == "one\ntwo\nthree\n"
     await team.report(work, exit_code=0)
     team.api.clock.advance(600)
     await team.schedule(cluster)
@@ -227,6 +229,8 @@ async def test_a_log_is_the_same_text_in_each_form(team: Team) -> None:
     assert (await team.viewer.get(path(work, "/logs?tail=50000"))).text == f"{log}\n"
     await team.report(work, exit_code=0)
     answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1"))
+    assert list(lines_of(pieces_of(answer))) == log.split("\n")
+    answer = await team.viewer.get(path(work, f"/logs?follow=true&attempt=1&tail={ALL_LINES}"))
     assert list(lines_of(pieces_of(answer))) == log.split("\n")
     answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1&tail=2"))
     assert list(lines_of(pieces_of(answer))) == log.split("\n")[-2:]

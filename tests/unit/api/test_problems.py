@@ -76,3 +76,26 @@ def test_a_value_that_is_not_a_text_is_named_with_the_fix(fields: dict[str, Any]
 def test_the_sentence_has_one_full_stop(reason: str) -> None:
     found = problems._validation_detail([{"loc": ["body", "name"], "msg": reason}])
     assert found == "name: must not be x."
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        (
+            {"depends_on": [{"deployment": "a", "condition": "done"}]},
+            "depends_on.0.condition: must be 'succeeded' or 'running', not \"done\".",
+        ),
+        ({"depends_on": [0]}, "depends_on.0: must be at least 1, not 0."),
+        ({"depends_on": [1.5]}, "depends_on.0: must be a whole number or a text or an object, not 1.5."),
+        (
+            {"depends_on": [{"deployment": []}]},
+            "depends_on.0.deployment: must be a whole number or a text, not [].",
+        ),
+        ({"env": {"A": {"value": "x", "secrt": True}}}, "env.A.secrt: there is no such field."),
+        ({"env": {"A-B": "x"}}, 'env.A-B: "A-B" does not match ^[A-Za-z_][A-Za-z0-9_]*$.'),
+        ({"kind": "jobb"}, "kind: must be 'service' or 'job', not \"jobb\"."),
+        ({"required_cpu_cores": -1}, "required_cpu_cores: must be at least 0, not -1."),
+    ],
+)
+def test_one_fault_is_one_error_in_plain_words(fields: dict[str, Any], detail: str) -> None:
+    assert _detail(**fields) == detail

@@ -44,6 +44,19 @@ def test_a_server_error_is_reported_with_the_request_id() -> None:
     assert describe(ApiError(404, "x", "No such thing.", {"request_id": "1"})) == (1, "No such thing.")
 
 
+def test_a_missing_cluster_names_the_option() -> None:
+    failed = ApiError(422, "cluster_id_required", "Give cluster_id: 1 (a), 2 (b).")
+    assert describe(failed) == (1, "Give cluster_id: 1 (a), 2 (b). (on the command line: --cluster NAME)")
+
+
+def test_every_refused_field_is_printed() -> None:
+    errors = [{"loc": ["body", "ports", 1], "msg": "too large"}, {"loc": ["body"], "msg": "odd"}]
+    failed = ApiError(422, "invalid_request", "ports.1: too large. (1 more)", {"errors": errors})
+    assert describe(failed) == (1, "ports.1: too large\nerror: the request: odd")
+    odd = ApiError(422, "invalid_request", "Odd.", {"errors": [5, {"loc": 1}, {"loc": []}]})
+    assert describe(odd) == (1, "Odd.")
+
+
 @pytest.mark.parametrize(
     ("events", "code", "message"),
     [

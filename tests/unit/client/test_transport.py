@@ -13,6 +13,7 @@ from hypervisor.client import (
     UnexpectedResponse,
     Unreachable,
 )
+from hypervisor.client.deployments import ALL_LINES
 from hypervisor.client.transport import normalise_url
 from hypervisor.kernel.log_text import MAX_PIECE, events_of
 from tests.support.servers import free_port
@@ -240,6 +241,7 @@ def test_a_log_is_read_as_text_and_as_bytes() -> None:
         Client(server.url) as client,
     ):
         assert b"".join(client.deployments.log_bytes(7)) == output
+        assert server.requests[-1].path == f"/api/v1/deployments/7/logs?tail={ALL_LINES}"
         assert client.deployments.logs(7, tail=2) == "café\r\n\ufffd\x00 no newline"
     assert server.requests[-1].path == "/api/v1/deployments/7/logs?tail=2"
 

@@ -16,13 +16,19 @@ from hypervisor.client.models import ClusterShare
 ClusterId = Annotated[
     int, typer.Argument(metavar="CLUSTER", help="Cluster id, from `hypervisor cluster shares`.")
 ]
-OrganizationId = Annotated[int, typer.Argument(metavar="ORGANIZATION", help="Id of the other organization.")]
+OtherOrganization = Annotated[
+    str,
+    typer.Argument(
+        metavar="ORGANIZATION",
+        help="Id of the other organization, or the name of one of yours (`hypervisor org list`).",
+    ),
+]
 
 
 def share(
     context: typer.Context,
     cluster: ClusterName,
-    to: OrganizationId,
+    to: OtherOrganization,
     cpu: Annotated[float | None, typer.Option("--cpu", help="Guaranteed CPU cores.")] = None,
     ram: Annotated[float | None, typer.Option("--ram", help="Guaranteed RAM in GB.")] = None,
     gpu: Annotated[float | None, typer.Option("--gpu", help="Guaranteed GPUs.")] = None,
@@ -37,8 +43,9 @@ def share(
     """Offer a part of a cluster to another organization. An admin of that organization accepts it."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
+    recipient = resolve.other_organization_id(session, to)
     terms = {
-        "organization_id": to,
+        "organization_id": recipient,
         "guaranteed": _bounds(cpu, ram, gpu),
         "limit": _bounds(limit_cpu, limit_ram, limit_gpu),
         "weight": weight,
@@ -48,7 +55,7 @@ def share(
     )
     session.show(
         offer,
-        f"Offered {found['name']} (id {found['id']}) to organization {to}: "
+        f"Offered {found['name']} (id {found['id']}) to organization {recipient}: "
         f"{amounts(offer['guaranteed'])} guaranteed.",
     )
     session.note(f"An admin of that organization accepts with: hypervisor cluster accept {found['id']}")
@@ -93,14 +100,15 @@ def decline(context: typer.Context, cluster: ClusterId) -> None:
     _answer_offer(context, cluster, accept=False)
 
 
-def unshare(context: typer.Context, cluster: ClusterName, to: OrganizationId) -> None:
+def unshare(context: typer.Context, cluster: ClusterName, to: OtherOrganization) -> None:
     """Withdraw a share. Deployments of the other organization become preemptible by all others."""
     session = Session.of(context)
     found = resolve.cluster(session, cluster)
-    session.client.clusters.unshare(found["id"], to)
+    recipient = resolve.other_organization_id(session, to)
+    session.client.clusters.unshare(found["id"], recipient)
     session.show(
-        {"cluster_id": found["id"], "organization_id": to, "state": "withdrawn"},
-        f"Withdrew the share of {found['name']} from organization {to}.",
+        {"cluster_id": found["id"], "organization_id": recipient, "state": "withdrawn"},
+        f"Withdrew the share of {found['name']} from organization {recipient}.",
     )
 
 

@@ -8,13 +8,14 @@ import typer
 from typer.core import TyperCommand
 
 from hypervisor.cli.commands import deploy_flags
+from hypervisor.cli.commands.deploy_faults import placed_faults
 from hypervisor.cli.commands.deploy_plan import forecast_lines
 from hypervisor.cli.commands.option_values import command_of
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.progress import Progress
 from hypervisor.cli.core.session import Session
-from hypervisor.cli.spec_file.reader import read_file
+from hypervisor.cli.spec_file.reader import SpecFile, read_file
 from hypervisor.client.deployments import has_settled
 from hypervisor.client.models import Deployment
 
@@ -78,19 +79,21 @@ def deploy(
     fields = deploy_flags.fields_of(context.meta[_OPTIONS])
     if (command := context.meta.get(_COMMAND)) is not None:
         fields["command"] = command_of(command)
-    specs = _specs(name, file, fields)
+    document = _document(name, file, fields)
+    specs = document.requests if document else [{"name": name, **fields}]
     if plan:
-        _show_plan(session, specs, cluster)
+        _show_plan(session, specs, cluster, document)
         return
-    submitted = _submit(session, specs, cluster)
+    with placed_faults(document):
+        submitted = _submit(session, specs, cluster)
     _report(session, submitted, wait=wait, timeout=timeout, from_file=file is not None)
 
 
-def _specs(name: str | None, file: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:
+def _document(name: str | None, file: str | None, fields: dict[str, Any]) -> SpecFile | None:
     if file is None:
         if name is None:
             raise typer.BadParameter("set a name, or a file with -f")
-        return [{"name": name, **fields}]
+        return None
     if name is not None or fields:
         raise typer.BadParameter(
             "with -f set the fields in the file; of the options only --cluster, --org, --plan, --wait apply"
@@ -105,10 +108,15 @@ def _submit(session: Session, specs: list[dict[str, Any]], cluster: str | None) 
     return session.client.deployments.create_batch(requests)
 
 
-def _show_plan(session: Session, specs: list[dict[str, Any]], cluster: str | None) -> None:
+def _show_plan(
+    session: Session, specs: list[dict[str, Any]], cluster: str | None, document: SpecFile | None
+) -> None:
     """A forecast for each deployment, as if it alone was submitted now."""
     requests = [_with_ids(session, spec, cluster) for spec in specs]
-    forecasts = [session.client.deployments.plan(request) for request in requests]
+    forecasts = []
+    for index, request in enumerate(requests):
+        with placed_faults(document, index):
+            forecasts.append(session.client.deployments.plan(request))
     pairs = zip(requests, forecasts, strict=True)
     lines = [line for request, forecast in pairs for line in forecast_lines(request["name"], forecast)]
     session.show(forecasts if len(forecasts) > 1 else forecasts[0], *lines)

@@ -25,6 +25,10 @@ def parameters() -> list[Any]:
 
 def fields_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the set options, by API name."""
+    if options["max_retries"] and options["job"] and not (options["restart_policy"] or options["retry_on"]):
+        options = {**options, "restart_policy": "on-failure"}
+    if options["max_retries"] and options["restart_policy"] == "never":
+        raise typer.BadParameter("--retries needs --restart on-failure or always, not never")
     plain = {name: value for name, value in options.items() if name not in _CONVERTED}
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -127,7 +131,10 @@ def _template(
     restart_policy: Annotated[
         str | None, typer.Option("--restart", help="Restart a run that ends: never, on-failure or always.")
     ] = None,
-    max_retries: Annotated[int | None, typer.Option("--retries", min=0, help="Number of restarts.")] = None,
+    max_retries: Annotated[
+        int | None,
+        typer.Option("--retries", min=0, help="Number of restarts; a job is then restarted on failure."),
+    ] = None,
     retry_on: Annotated[
         str | None,
         typer.Option(

@@ -22,7 +22,9 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new lines until the attempt ends.")
     ] = False,
-    tail: Annotated[int, typer.Option("--tail", min=0, help="Number of last lines to print.")] = 100,
+    tail: Annotated[
+        int | None, typer.Option("--tail", min=0, help="Number of last lines to print; default: all.")
+    ] = None,
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="Attempt number; default: the latest.")
     ] = None,

@@ -9,6 +9,7 @@ import typer
 from hypervisor.cli.core import resolve
 from hypervisor.cli.core.failures import CommandFailed
 from hypervisor.cli.core.formatting import ANOTHER_ORGANIZATION, duration, number
+from hypervisor.cli.core.listing import remark_on_more
 from hypervisor.cli.core.output import Cell
 from hypervisor.cli.core.session import Session
 from hypervisor.cli.core.tables import Table, table
@@ -30,11 +31,14 @@ def queue(
     """Show the queue of a cluster in scheduling order, with the sort keys of each entry."""
     session = Session.of(context)
     chosen: Any = resolve.cluster(session, cluster) if cluster else _only_cluster(session)
-    entries = session.client.clusters.queue(chosen["id"], limit=limit)
+    queued = session.client.clusters.queue(chosen["id"], limit=limit + 1)
+    entries = queued[:limit]
     session.render(
         entries,
         lambda: queue_table(entries) if entries else f"The queue of {chosen['name']} is empty.",
     )
+    if len(queued) > limit:
+        session.errors.print(remark_on_more(limit))
 
 
 def queue_table(entries: list[QueueEntry]) -> Table:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from http import HTTPStatus
+from typing import Any
 
 import typer
 
@@ -38,10 +39,16 @@ class WrongUsage(CommandFailed):
     """The input of a command cannot be used. The message is one line with the place."""
 
 
+class FileFaults(CommandFailed):
+    """A file has faults. The message has one line for each, with its place."""
+
+
 def describe(error: Exception) -> tuple[int, str]:
     """The exit code and the error line."""
     if isinstance(error, typer.TyperException):
         return error.exit_code, _usage(error)
+    if isinstance(error, FileFaults):
+        return WRONG_USAGE, "\nerror: ".join(_one_line(line) for line in str(error).split("\n"))
     if isinstance(error, WrongUsage):
         return WRONG_USAGE, _one_line(str(error))
     if isinstance(error, ApiError):
@@ -60,6 +67,24 @@ def describe(error: Exception) -> tuple[int, str]:
         f"unexpected error, please report it: {type(error).__name__}: {_one_line(str(error))} "
         "(HYPERVISOR_DEBUG=1 prints the traceback)"
     )
+
+
+def field_errors(error: ApiError) -> list[tuple[list[str | int], str]]:
+    """The fields that the server refuses, each with its location in the body and the reason."""
+    found: Any = error.extra.get("errors")
+    if not isinstance(found, list):
+        return []
+    return [(one["loc"][1:], one["msg"]) for one in found if _is_field_error(one)]
+
+
+def _is_field_error(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("loc"), list) and isinstance(one.get("msg"), str)
+
+
+def _every_field(errors: list[tuple[list[str | int], str]]) -> str:
+    """All of them: `detail` has the first one and the number of others."""
+    lines = [f"{'.'.join(map(str, path)) or 'the request'}: {reason}" for path, reason in errors]
+    return "\nerror: ".join(_one_line(line) for line in lines)
 
 
 def _system_error(error: OSError) -> str:
@@ -81,12 +106,16 @@ def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
     for term, own in _COMMAND_LINE.items():
         line = line.replace(term, own)
+    if len(errors := field_errors(error)) > 1:
+        return _every_field(errors)
     if error.code == "not_authenticated":
         return "you are not logged in to this server: use `hypervisor login`, or `hypervisor register`"
     if error.code in _SESSION_LOST and os.environ.get("HYPERVISOR_TOKEN"):
         return f"{line} (correct HYPERVISOR_TOKEN, or unset it and log in with `hypervisor login`)"
     if error.code in _SESSION_LOST:
         return f"{line} (log in with `hypervisor login`)"
+    if error.code == "cluster_id_required":
+        return f"{line} (on the command line: --cluster NAME)"
     request_id = error.extra.get("request_id")
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
         return f"{line} (see request {request_id} in the server's log)"

@@ -40,6 +40,19 @@ def organization(session: Session, name: str | None) -> Organization:
     )
 
 
+def other_organization_id(session: Session, name: str) -> int:
+    """The id of an organization that the caller need not belong to: an id, or the name of a known one."""
+    if (id_ := parse_id(name)) is not None:
+        return id_
+    for candidate in session.client.organizations.all():
+        if candidate["name"].casefold() == name.casefold():
+            return candidate["id"]
+    raise CommandFailed(
+        f"you do not belong to an organization {name!r}: write the id of the other organization, "
+        "which its members see in `hypervisor org list`"
+    )
+
+
 def cluster(session: Session, name: str) -> Cluster:
     """The cluster by id or name."""
     if (id_ := parse_id(name)) is not None:

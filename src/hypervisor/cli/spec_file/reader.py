@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from yaml.nodes import MappingNode, Node, SequenceNode
@@ -18,7 +19,30 @@ from hypervisor.cli.spec_file.source import read_text
 _LIST = "deployments"
 
 
-def read_file(path: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class SpecFile:
+    """The deployments of a file as fields of requests, and where their fields are written."""
+
+    path: str
+    requests: list[dict[str, Any]]
+    entries: list[Entries]
+
+    def fault(self, index: int, location: Sequence[str | int], reason: str) -> str:
+        """The line for a field that the server refuses, with its place and its name in the file."""
+        key, *inner = [part for part in location if part != "[key]"] or [""]
+        entry = self.entries[index].get(str(key))
+        if entry is None:
+            words = f"{key}: " if key else ""
+            return f"{_place(self.path, self.entries[index]['name'].line)}{words}{reason}"
+        node: Node | None = entry.value
+        line, words = entry.line, entry.key
+        for part in inner:
+            words += f"[{part}]" if isinstance(part, int) else f".{part}"
+            line, node = _inside(node, part, line)
+        return f"{_place(self.path, line)}{words}: {reason}"
+
+
+def read_file(path: str) -> SpecFile:
     """The deployments of a YAML file (`-` is stdin) with one or several documents.
 
     A document is a mapping, a list of mappings, or a mapping with the key `deployments`. Prints
@@ -37,7 +61,16 @@ def read_file(path: str) -> list[dict[str, Any]]:
     keys = {entry.key for one in found for entry in one.values()}
     for old in sorted(OLD_NAMES.keys() & keys):
         note_old_name(old, OLD_NAMES[old])
-    return requests
+    return SpecFile(path, requests, found)
+
+
+def _inside(node: Node | None, part: str | int, line: int) -> tuple[int, Node | None]:
+    """The line and the node of a part; the line of the whole where the part is not written."""
+    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return line_of(node.value[part]), node.value[part]
+    if isinstance(node, MappingNode) and (entry := entries(node).get(str(part))):
+        return entry.line, entry.value
+    return line, None
 
 
 def _place(path: str, line: int | None) -> str:

@@ -39,6 +39,7 @@ LOG_TYPES: dict[int | str, dict[str, Any]] = {
         "content": {"text/plain": {}, "text/event-stream": {}},
     }
 }
+TAIL = f"How many of the last lines. {logs.MAX_TAIL}, the maximum, is the whole output."
 
 
 @router.get(
@@ -49,7 +50,7 @@ LOG_TYPES: dict[int | str, dict[str, Any]] = {
 async def get_logs(
     access: DeploymentReader,
     services: ServicesDep,
-    tail: Annotated[int, Query(ge=0, le=logs.MAX_TAIL, description="How many of the last lines.")] = 100,
+    tail: Annotated[int, Query(ge=0, le=logs.MAX_TAIL, description=TAIL)] = 100,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Default: the last.")] = None,
     replica: Annotated[int, Query(ge=0, lt=MAX_REPLICAS, description="Which of several replicas.")] = 0,
     follow: Annotated[
@@ -66,11 +67,12 @@ async def get_logs(
     if position is not None:
         attempt = position.attempt
     found = await logs.find_attempt(database, access, attempt, replica)
+    lines = None if tail == logs.MAX_TAIL else tail
     if not follow:
-        return StreamingResponse(await logs.read(runtimes, found, tail), media_type="text/plain")
+        return StreamingResponse(await logs.read(runtimes, found, lines), media_type="text/plain")
     found = found or await logs.await_attempt(database, access, replica)
     await logs.check_reachable(runtimes, found)
-    events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, position or tail))
+    events = with_pings(logs.follow(database, runtimes, access.deployment_id, found, position or lines))
     may_go_on = still_member(services.logins, services.clock, access.principal, access.organization_id)
     return EventStream(until_stopping(services.stopping, events, may_go_on))
 

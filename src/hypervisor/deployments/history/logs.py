@@ -22,7 +22,7 @@ from hypervisor.store.database import Database
 from hypervisor.store.tables import Attempt
 
 MAX_TAIL = 1_000_000_000
-"""More lines than any log has."""
+"""More lines than any log has: the whole output."""
 POLL_SECONDS = 0.25
 END_SEEN_WITHIN = 10.0
 """The maximum wait in seconds, after the end of the log, for the end of the attempt to be recorded."""
@@ -65,8 +65,8 @@ async def await_attempt(database: Database, access: DeploymentAccess, replica: i
     return None
 
 
-async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int) -> AsyncIterator[bytes]:
-    """The last `tail` lines, in chunks, as the workload wrote them.
+async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int | None) -> AsyncIterator[bytes]:
+    """The last `tail` lines, None for all, in chunks, as the workload wrote them.
 
     Raises Unavailable when the engine cannot be reached, and RuntimeUnavailable during the iteration.
     """
@@ -94,11 +94,12 @@ async def follow(
     runtimes: RuntimeRegistry,
     deployment_id: int,
     attempt: Attempt | None,
-    begin: int | LogPosition,
+    begin: int | LogPosition | None,
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events: the log as in `hypervisor.kernel.log_text`, then "end" with the deployment's state.
 
-    It begins with the last `begin` lines, or after a position. Without an attempt the end comes at once.
+    It begins with the last `begin` lines (None: all), or after a position. Without an attempt the end comes
+    at once.
     """
     if attempt is not None:
         decoder = LogDecoder()
@@ -120,7 +121,9 @@ async def _data(first: LogChunk | None, rest: AsyncIterator[LogChunk] | None = N
             yield chunk.data
 
 
-async def _events(decoder: LogDecoder, followed: _Followed, begin: int | LogPosition) -> AsyncIterator[bytes]:
+async def _events(
+    decoder: LogDecoder, followed: _Followed, begin: int | LogPosition | None
+) -> AsyncIterator[bytes]:
     """The output as events. An unfinished line follows when the workload pauses.
 
     An event `position`, whose data is also its id, names the place so far: where the stream begins, unless
@@ -150,8 +153,8 @@ class _Followed:
         self._runtime = _runtime(runtimes, attempt)
         self.attempt = attempt
 
-    async def output(self, begin: int | LogPosition) -> AsyncGenerator[LogChunk, None]:
-        """The last `begin` lines, or the output after a place, and all output that follows."""
+    async def output(self, begin: int | LogPosition | None) -> AsyncGenerator[LogChunk, None]:
+        """The last `begin` lines (None: all), or the output after a place, and all output that follows."""
         tail, after = (None, begin.position) if isinstance(begin, LogPosition) else (begin, None)
         wrote = False
         while True:

@@ -99,7 +99,17 @@ class DeploymentFields(StrictRequest):
     max_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
     grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE)] | None = None
     restart_policy: RestartPolicy | None = None
-    max_retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+    max_retries: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=1000,
+                description="Number of restarts. No effect with restart_policy never, the default of a job.",
+            ),
+        ]
+        | None
+    ) = None
     retry_exit_codes: ExitCodes | None = None
     labels: Labels | None = None
     node_selector: Labels | None = None

@@ -76,7 +76,7 @@ def write_file(folder: Path, text: str | bytes) -> str:
 
 
 def read_one(folder: Path, text: str) -> dict[str, Any]:
-    (request,) = read_file(write_file(folder, text))
+    (request,) = read_file(write_file(folder, text)).requests
     return request
 
 
@@ -107,14 +107,17 @@ def test_a_file_with_one_deployment(tmp_path: Path) -> None:
 def test_keys_beside_the_list_are_defaults_for_every_deployment(tmp_path: Path) -> None:
     text = "cluster: lab\npriority: LOW\ngpu: 1\ndeployments:\n- name: a\n- name: b\n  priority: HIGH\n"
     text += "  required_gpu_count: 2\n"
-    assert read_file(write_file(tmp_path, text)) == [
+    assert read_file(write_file(tmp_path, text)).requests == [
         {"cluster": "lab", "priority": "LOW", "required_gpu_count": 1, "name": "a"},
         {"cluster": "lab", "priority": "HIGH", "required_gpu_count": 2, "name": "b"},
     ]
 
 
 def test_several_documents_and_lists(tmp_path: Path) -> None:
-    names = [each["name"] for each in read_file(write_file(tmp_path, "name: a\n---\n- name: b\n- name: c\n"))]
+    names = [
+        each["name"]
+        for each in read_file(write_file(tmp_path, "name: a\n---\n- name: b\n- name: c\n")).requests
+    ]
     assert names == ["a", "b", "c"]
 
 
@@ -271,7 +274,7 @@ def test_a_merge_is_overridden_by_the_mapping_itself(tmp_path: Path) -> None:
         "- &base\n  name: a\n  gpu: 1\n  env: &env {A: 1, B: base}\n"
         "- <<: *base\n  name: b\n  required_gpu_count: 2\n  env: {<<: [*env, {B: later, C: 3}], A: own}\n"
     )
-    first, second = read_file(write_file(tmp_path, text))
+    first, second = read_file(write_file(tmp_path, text)).requests
     assert first == {"name": "a", "required_gpu_count": 1, "env": {"A": "1", "B": "base"}}
     assert second == {"name": "b", "required_gpu_count": 2, "env": {"A": "own", "B": "base", "C": "3"}}
 
@@ -385,7 +388,7 @@ def test_merges_of_merges_are_expanded_once(tmp_path: Path) -> None:
 def test_an_old_name_in_a_file_gets_one_note(
     tmp_path: Path, text: str, notes: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requests = read_file(write_file(tmp_path, text))
+    requests = read_file(write_file(tmp_path, text)).requests
     assert not any("placement" in request for request in requests)
     note = "note: placement is now replica_placement; the next version removes the old name\n"
     assert capsys.readouterr() == ("", notes * note)
@@ -438,7 +441,7 @@ def test_a_thousand_deployments_may_share_their_values(tmp_path: Path) -> None:
         f"command: [{arguments}]\nlabels: &l {{a: b}}\ndeployments:\n"
         + "- {name: a, env: {<<: *l, c: d}}\n" * 1000
     )
-    requests = read_file(str(file))
+    requests = read_file(str(file)).requests
     assert len(requests) == 1000
     assert requests[999] == {
         "name": "a",
