@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hypervisor import addresses
+from hypervisor.public_urls import check_public_url, parse_http_url
 
 ENGINE_SCHEMES = ("unix://", "tcp://", "http://", "https://")
 MAX_RETENTION_DAYS = 36_500
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     def _check_otlp_endpoint(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
-        if _parse_http_url(value) is None:
+        if parse_http_url(value) is None:
             raise ValueError("must be a URL like http://collector:4318")
         return value.strip()
 
@@ -208,10 +208,7 @@ class Settings(BaseSettings):
     def _check_public_url(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
-        parts = _parse_http_url(value)
-        if parts is None or parts.query or parts.fragment:
-            raise ValueError("must be a URL like https://hypervisor.example.com, without query and fragment")
-        return value.strip().rstrip("/")
+        return check_public_url(value)
 
     @property
     def local_url(self) -> str:
@@ -226,19 +223,9 @@ class Settings(BaseSettings):
     @property
     def link_prefix(self) -> str:
         """The path of PUBLIC_URL for links, without a trailing slash; usually empty."""
-        return re.sub("/{2,}", "/", urlsplit(self.public_url or "").path).rstrip("/")
+        return urlsplit(self.public_url or "").path
 
     @property
     def binds_loopback_only(self) -> bool:
         """Whether HOST is reachable only from this machine."""
         return addresses.is_loopback_only(self.host)
-
-
-def _parse_http_url(value: str) -> SplitResult | None:
-    """The parts of an absolute http or https URL, or None."""
-    try:
-        parts = urlsplit(value.strip())
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts if parts.scheme in ("http", "https") and parts.hostname else None

@@ -29,6 +29,7 @@ import pytest
 
 from hypervisor.kernel.names import InstanceName
 from hypervisor.kernel.resources import Resources
+from hypervisor.runtimes.docker import config
 from hypervisor.runtimes.docker.runtime import DockerRuntime
 from hypervisor.runtimes.process import supervisor
 from hypervisor.runtimes.process.environment import environment
@@ -99,9 +100,13 @@ class RuntimeCase(ABC):
     def writes_long_line(self, length: int) -> LaunchSpec:
         """Writes the lines "first", `length` times "x", and "last", and exits 0."""
 
-    def writes(self, script: str) -> LaunchSpec:
-        """Runs the shell script, which writes bytes."""
+    def writes(self, script: str, *, then: str | None = None) -> LaunchSpec:
+        """Runs the shell script, which writes bytes; with `then`, waits for `let_go` and runs that."""
         raise AssertionError(f"{self.name} runs no commands")
+
+    def bound_logs(self, patch: pytest.MonkeyPatch, lines: int) -> None:
+        """Let new runtimes keep three files of about this many short lines of each instance."""
+        del patch, lines
 
     @abstractmethod
     async def let_go(self, instance: str) -> None:
@@ -186,8 +191,11 @@ class ShellCase(RuntimeCase):
     def writes_long_line(self, length: int) -> LaunchSpec:
         return self.shell(f"echo first; head -c {length} /dev/zero | tr '\\0' x; echo; echo last")
 
-    def writes(self, script: str) -> LaunchSpec:
-        return self.shell(script)
+    def writes(self, script: str, *, then: str | None = None) -> LaunchSpec:
+        name = self.instance()
+        if then is not None:
+            script += f"; until [ -e {shlex.quote(str(self.gate(name)))} ]; do sleep 0.05; done; {then}"
+        return self.shell(script, instance=name)
 
     def ignores_term(self) -> LaunchSpec:
         return self.shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
@@ -204,9 +212,13 @@ class ShellCase(RuntimeCase):
 
 class ProcessCase(ShellCase):
     name = "process"
+    _limits = LogLimits()
 
     def _new(self) -> Runtime:
-        return ProcessRuntime(self.state_dir, self.install, RealClock())
+        return ProcessRuntime(self.state_dir, self.install, RealClock(), log_limits=self._limits)
+
+    def bound_logs(self, patch: pytest.MonkeyPatch, lines: int) -> None:
+        self._limits = LogLimits(8 * lines)
 
     def shell(self, script: str, *, instance: str | None = None, **fields: Any) -> LaunchSpec:
         name = instance or self.instance()
@@ -306,6 +318,9 @@ class DockerCase(ShellCase):
     def shell(self, script: str, *, instance: str | None = None, **fields: Any) -> LaunchSpec:
         name, command = instance or self.instance(), ("/bin/sh", "-c", script)
         return LaunchSpec(name, SMALL, image=docker.IMAGE, command=command, **fields)
+
+    def bound_logs(self, patch: pytest.MonkeyPatch, lines: int) -> None:
+        patch.setattr(config, "LOG_FILE_SIZE", str(33 * lines))
 
     def gate(self, instance: str) -> Path:
         return Path("/tmp/gate")

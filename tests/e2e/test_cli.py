@@ -67,6 +67,16 @@ def test_a_service_is_waited_for_stopped_started_and_deleted(ada: CliUser) -> No
     assert ada.run("show", "svc").code == 1
 
 
+def test_a_job_that_others_wait_for_is_deleted_with_force(ada: CliUser) -> None:
+    ada.run_ok("deploy", "first", "--job", "--cpu", "1", "--", "sleep", "300")
+    ada.run_ok("deploy", "second", "--job", "--cpu", "1", "--after", "first", "--", "true")
+    refused = ada.run("rm", "first")
+    assert refused.code == 1
+    assert "use --force, which cancels them" in refused.stderr
+    ada.run_ok("rm", "first", "--force")
+    assert ada.run_json("show", "second")["status"] == "CANCELLED"
+
+
 def test_a_waiting_job_has_a_reason_and_a_preemption_has_a_receipt(ada: CliUser) -> None:
     ada.run_ok("deploy", "low", "--job", "--cpu", "4", "--priority", "LOW", "--", "sleep", "300")
     eventually_sync(lambda: ada.run_json("show", "low")["status"] == "RUNNING")

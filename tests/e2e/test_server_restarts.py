@@ -29,6 +29,7 @@ while [ ! -e stop ]; do
 done
 exit {code}
 """
+AWAIT = "until [ -e {} ]; do sleep 0.02; done"
 AWAY = "the server does not answer; trying again for"
 
 
@@ -148,6 +149,28 @@ def test_a_followed_log_without_old_lines_loses_none(server: HypervisorServer, a
         assert follower.end() == 0
         begin = int(follower.lines[0])
         assert follower.lines == numbers(counter.written)[begin - 1 :]
+
+
+def test_identical_lines_are_each_shown_once(server: HypervisorServer, ada: CliUser) -> None:
+    """While the server is away, the log grows past two of its files."""
+    command = (
+        f"cd {ada.home}; yes tick | head -100; touch begun; {AWAIT.format('go')}; yes tick | head -2500000"
+    )
+    flags = ["--job", "--cpu", "0.1", "--ram", "0.1"]
+    ada.run_ok(
+        "deploy", "ticks", *flags, "--", "sh", "-c", f"{command}; touch written; {AWAIT.format('stop')}"
+    )
+    eventually_sync((ada.home / "begun").exists)
+    eventually_sync(lambda: ada.run_ok("logs", "ticks").stdout.count("tick") == 100, what="100 lines")
+    with background(ada, "logs", "-f", "ticks", "--tail", "5") as follower:
+        follower.has_lines(5)
+        server.kill()
+        (ada.home / "go").touch()
+        eventually_sync((ada.home / "written").exists)
+        server.start()
+        (ada.home / "stop").touch()
+        assert follower.end() == 0
+        assert follower.lines == ["tick"] * 2_500_005
 
 
 @pytest.mark.parametrize(("code", "expected", "state"), [(0, 0, "SUCCEEDED"), (3, 1, "FAILED")])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from hypervisor.infra.wakeup import Wakeup
-from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, RuntimeUnavailable
+from hypervisor.runtimes.protocol import LaunchSpec, LogChunk, Observation, RuntimeInfo, RuntimeUnavailable
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 
 
@@ -127,8 +127,10 @@ class UnreliableEngine:
         await self._before_call()
         return await self._inner.list_instances()
 
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
-        return self._inner.logs(instance, tail=tail, follow=follow)
+    def logs(
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
+        return self._inner.logs(instance, tail=tail, after=after, follow=follow)
 
     async def purge_logs(self, instance: str) -> None:
         await self._before_call()

@@ -23,7 +23,7 @@ class Accounts:
         """Open a session and store its tokens in the client's token store."""
         form = {"username": username, "password": password}
         response = self._transport.send("POST", "/auth/login", form=form, authorise=False)
-        self._transport.tokens.save(read_tokens(response))
+        self._transport.tokens.save(read_tokens(self._transport.url, response))
 
     def logout(self) -> None:
         """End the session on the server and drop its tokens, also when the session has already ended."""

@@ -9,15 +9,11 @@ from typing import Any
 from hypervisor.client.errors import ApiError, Unreachable
 from hypervisor.client.models import Attempt, Deployment, Event, Explanation, Page
 from hypervisor.client.outages import Outage
-from hypervisor.client.records import check_content_type
+from hypervisor.client.records import check_content_type, records
 from hypervisor.client.scheduler_models import Forecast
+from hypervisor.client.states import ENDED
 from hypervisor.client.streams import LogStream
 from hypervisor.client.transport import TIMEOUT, Params, Transport
-
-ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "CANCELLED"})
-WAITING = ("BLOCKED", "QUEUED")
-OCCUPYING = ("STARTING", "RUNNING", "STOPPING")
-"""The states before an end that hold resources."""
 
 ALL_LINES = 1_000_000_000
 """The `tail` for the whole output. Without `tail` the API sends the last 100 lines."""
@@ -39,7 +35,7 @@ class Deployments:
     def create_batch(self, deployments: Sequence[Fields]) -> list[Deployment]:
         """Submit up to 1,000 deployments, all or none. `depends_on` may name others of the batch."""
         response = self._transport.post("/deployments/batch", {"deployments": list(deployments)})
-        created: list[Deployment] = response["items"]
+        created: list[Deployment] = records(self._transport.url, response["items"])
         return created
 
     def plan(self, fields: Fields) -> Forecast:
@@ -52,7 +48,7 @@ class Deployments:
 
         Filters: organization_id, cluster_id, state, priority, label, name, limit, cursor.
         """
-        page: Page[Deployment] = self._transport.get("/deployments", filters)
+        page: Page[Deployment] = self._transport.page("/deployments", filters)
         return page
 
     def find(self, filters: Params | None = None, *, limit: int | None = None) -> list[Deployment]:
@@ -67,9 +63,12 @@ class Deployments:
         deployment: Deployment = self._transport.patch(f"/deployments/{deployment_id}", fields)
         return deployment
 
-    def delete(self, deployment_id: int) -> bool:
-        """True when it is deleted, False when it is being stopped first."""
-        return self._transport.delete(f"/deployments/{deployment_id}")
+    def delete(self, deployment_id: int, *, force: bool = False) -> bool:
+        """True when it is deleted, False when it is being stopped first.
+
+        Refused (409) while other deployments wait for it; `force` cancels those.
+        """
+        return self._transport.delete(f"/deployments/{deployment_id}", {"force": force})
 
     def start(self, deployment_id: int) -> Deployment:
         """Queue an ended deployment again."""

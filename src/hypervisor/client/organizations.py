@@ -71,7 +71,7 @@ class Organizations:
     def events(self, organization_id: int, *, after: int = 0, limit: int = 100) -> Page[Event]:
         """One page of events after the event with id `after`, oldest first."""
         path = f"/organizations/{organization_id}/events"
-        page: Page[Event] = self._transport.get(path, {"after": after, "limit": limit})
+        page: Page[Event] = self._transport.page(path, {"after": after, "limit": limit})
         return page
 
     def follow(self, organization_id: int, *, after: int | None = None) -> Iterator[Event]:

@@ -16,10 +16,10 @@ class Record(dict[str, Any]):
 
     def __init__(self, url: str, members: dict[str, Any]) -> None:
         super().__init__(members)
-        self._url = url
+        self.url = url
 
     def __missing__(self, key: str) -> NoReturn:
-        raise UnexpectedResponse(self._url, f"the JSON has no {key!r}")
+        raise UnexpectedResponse(self.url, f"the JSON has no {key!r}")
 
 
 def read_response(url: str, response: httpx2.Response) -> Record:
@@ -32,8 +32,13 @@ def read_response(url: str, response: httpx2.Response) -> Record:
     kind = _content_type(response)
     if not kind.endswith("json"):
         raise UnexpectedResponse(url, f"Content-Type {kind or 'is missing'}")
+    return parse_object(url, response.content)
+
+
+def parse_object(url: str, text: str | bytes) -> Record:
+    """A JSON object of a response. Raises UnexpectedResponse for anything else."""
     try:
-        parsed = json.loads(response.content, object_hook=lambda members: Record(url, members))
+        parsed = json.loads(text, object_hook=lambda members: Record(url, members))
     except (ValueError, RecursionError):
         raise UnexpectedResponse(url, "no valid JSON") from None
     if not isinstance(parsed, Record):
@@ -59,3 +64,11 @@ def records(url: str, items: Any) -> list[Any]:
     if not isinstance(items, list) or not all(isinstance(item, Record) for item in items):
         raise UnexpectedResponse(url, "the items are not a list of JSON objects")
     return items
+
+
+def next_cursor(url: str, page: Record) -> str | None:
+    """The cursor of the next page, None for the last page. Raises UnexpectedResponse for another value."""
+    cursor = page.get("next_cursor")
+    if not isinstance(cursor, str | None):
+        raise UnexpectedResponse(url, "next_cursor is no text")
+    return cursor or None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import httpx2
 
-from hypervisor.client.errors import ApiError, Unreachable
+from hypervisor.client.bodies import MAX_BYTES
+from hypervisor.client.errors import ApiError, UnexpectedResponse, Unreachable
 from hypervisor.client.models import Event
 from hypervisor.client.outages import Outage
+from hypervisor.client.records import parse_object
+from hypervisor.client.states import DELETED, ENDED, OCCUPYING, WAITING
 from hypervisor.client.transport import Params, Transport
 from hypervisor.kernel.log_text import LOG, MAX_EVENT_BYTES, PARTIAL, POSITION, lines_of, piece_of
 
@@ -19,6 +21,12 @@ OVERLAP = 200
 """How many event ids before the last one a broken stream reads again."""
 REMEMBERED = 1000
 """How many ids of received events are kept. More than an overlap has."""
+
+MOST_DIGITS = 19
+"""Of an id in a database."""
+MOST_QUOTED = 40
+"""Characters of a response in an error line."""
+_ENDS = {*ENDED, *WAITING, *OCCUPYING, DELETED}
 
 
 class LogStream:
@@ -66,14 +74,16 @@ class LogStream:
     def _read(self, response: httpx2.Response) -> Iterator[str]:
         """New pieces. Those after the position of a broken stream come again and are skipped."""
         known, is_partial = self._since_position, False
-        for message in httpx2.EventSource(response, MAX_EVENT_BYTES):
+        for message in _messages(response, MAX_EVENT_BYTES):
             if message.event == "end":
-                self.final_state = message.data
+                self.final_state = self._checked(message.data, message.data in _ENDS)
                 return
             if message.event == "error":
                 self.error = message.data
             if message.event == POSITION:
-                self._position, self._since_position, known = message.data, 0, 0
+                is_sendable = message.data.isascii() and message.data.isprintable()
+                self._position = self._checked(message.data, is_sendable)
+                self._since_position, known = 0, 0
             if message.event == LOG:
                 piece = piece_of(message.data, partial=is_partial)
                 known, piece = known - min(known, len(piece)), piece[known:]
@@ -81,6 +91,11 @@ class LogStream:
                     self._since_position += len(piece)
                     yield piece
             is_partial = message.event == PARTIAL
+
+    def _checked(self, data: str, is_valid: bool) -> str:
+        if not is_valid:
+            raise UnexpectedResponse(self._transport.url, f"{data[:MOST_QUOTED]!r} in the stream of a log")
+        return data
 
 
 def follow_events(transport: Transport, path: str, after: int | None) -> Iterator[Event]:
@@ -94,18 +109,38 @@ def follow_events(transport: Transport, path: str, after: int | None) -> Iterato
         try:
             with transport.stream(path, headers=cursor.headers) as response:
                 has_begun = True
-                for message in httpx2.EventSource(response, max_event_size=None):
+                for message in _messages(response, MAX_BYTES):
                     if message.data.startswith("{"):
-                        for event in cursor.new(json.loads(message.data)):
+                        for event in cursor.new(_event(transport.url, message.data)):
                             outage.ended()
                             yield event
                     elif message.id and not message.data:
-                        cursor.begin(int(message.id))
+                        cursor.begin(_event_id(transport.url, message.id))
             raise Unreachable(transport.url, "the server ended the stream")
         except (Unreachable, ApiError) as error:
             if isinstance(error, ApiError) and not has_begun:
                 raise
             outage.survive(error)
+
+
+def _messages(response: httpx2.Response, max_bytes: int) -> Iterator[httpx2.ServerSentEvent]:
+    # Always UTF-8, whatever charset the response names.
+    response.encoding = "utf-8"
+    return iter(httpx2.EventSource(response, max_bytes))
+
+
+def _event(url: str, data: str) -> Event:
+    event = parse_object(url, data)
+    if type(event["id"]) is not int:
+        raise UnexpectedResponse(url, "the id of an event is no number")
+    found: Event = event  # type: ignore[assignment]
+    return found
+
+
+def _event_id(url: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise UnexpectedResponse(url, f"{text[:MOST_QUOTED]!r} is no id of an event")
+    return int(text)
 
 
 class _EventCursor:

@@ -12,11 +12,12 @@ from typing import Any
 import httpx2
 
 from hypervisor.client import json_body
+from hypervisor.client.bodies import read_body
 from hypervisor.client.checkpoint import is_loopback
-from hypervisor.client.errors import ApiError, ClientError, Unreachable
+from hypervisor.client.errors import ApiError, ClientError, UnexpectedResponse, Unreachable
 from hypervisor.client.outages import RetryPolicy
 from hypervisor.client.proxies import open_http
-from hypervisor.client.records import read_response, records
+from hypervisor.client.records import next_cursor, read_response, records
 from hypervisor.client.tokens import Tokens, TokenStore
 
 API = "/api/v1"
@@ -126,22 +127,32 @@ class Transport:
         response = self._with_renewal(attempt, authorise=True)
         try:
             if not response.is_success:
-                response.read()
-                self._raise_for(response)
+                with self._network_errors():
+                    refusal = read_body(self.url, response)
+                self._raise_for(refusal)
             with self._network_errors():
                 yield response
         finally:
             response.close()
 
+    def page(self, path: str, params: Params | None = None) -> Any:
+        """One page of a list, whose items are objects."""
+        page = self.get(path, params)
+        records(self.url, page["items"])
+        return page
+
     def pages(self, path: str, params: Params | None = None) -> Iterator[Any]:
         """The items of all pages of a list."""
-        query = dict(params or {})
+        query, used = dict(params or {}), set[str]()
         while True:
-            page = self.get(path, query)
-            yield from records(self.url, page["items"])
-            if not page.get("next_cursor"):
+            page = self.page(path, query)
+            yield from page["items"]
+            if (cursor := next_cursor(self.url, page)) is None:
                 return
-            query["cursor"] = page["next_cursor"]
+            if cursor in used:
+                raise UnexpectedResponse(self.url, "the pages of a list repeat")
+            used.add(cursor)
+            query["cursor"] = cursor
 
     def first(self, path: str, params: Params | None, limit: int | None) -> list[Any]:
         """The first `limit` items of all pages; all for None."""
@@ -174,7 +185,7 @@ class Transport:
                 self.tokens.save(None)
                 return False
             self._raise_for(response)
-            self.tokens.save(read_tokens(read_response(self.url, response)))
+            self.tokens.save(read_tokens(self.url, read_response(self.url, response)))
             return True
 
     def _deliver(self, request: httpx2.Request, *, authorise: bool, stream: bool = False) -> httpx2.Response:
@@ -182,7 +193,8 @@ class Transport:
         if tokens is not None:
             request.headers["Authorization"] = _authorization(tokens)
         with self._network_errors():
-            return self._http.send(request, stream=stream)
+            response = self._http.send(request, stream=True)
+            return response if stream else read_body(self.url, response)
 
     @contextmanager
     def _network_errors(self) -> Iterator[None]:
@@ -214,16 +226,24 @@ class Transport:
     def _raise_for(self, response: httpx2.Response) -> None:
         """Raise ApiError for every status except 2xx."""
         status = response.status_code
-        if response.is_redirect:
+        if response.has_redirect_location:
             raise ApiError(status, "redirect", "the server sent a redirect; check the server URL")
         if not response.is_success:
             retry_after = response.headers.get("Retry-After")
-            raise ApiError.from_body(status, response.text, retry_after, proxy=self._proxy)
+            # Not `response.text`: it decodes with the server's charset, which may be any codec of Python.
+            body = response.content.decode(errors="replace")
+            raise ApiError.from_body(status, body, retry_after, proxy=self._proxy)
 
 
-def read_tokens(response: Mapping[str, Any]) -> Tokens:
-    """The tokens in the response of a login or a refresh."""
-    return Tokens(response["access_token"], response.get("refresh_token"))
+def read_tokens(url: str, response: Mapping[str, Any]) -> Tokens:
+    """The tokens in the response of a login or a refresh.
+
+    Raises UnexpectedResponse for a token that cannot be sent: it must not get into a token store.
+    """
+    access, refresh = response["access_token"], response.get("refresh_token")
+    if not _can_be_sent(access) or not (refresh is None or _can_be_sent(refresh)):
+        raise UnexpectedResponse(url, "a token is not a text of visible ASCII characters")
+    return Tokens(access, refresh)
 
 
 def normalise_url(url: str) -> str:
@@ -262,12 +282,16 @@ def _encoding_errors() -> Iterator[None]:
 def _authorization(tokens: Tokens) -> str:
     """The header of a request. Raises ClientError for a token that cannot be in a header."""
     access = tokens.access
-    if not access or not all("!" <= character <= "~" for character in access):
+    if not _can_be_sent(access):
         raise ClientError(
             "the access token is empty or contains a blank, a line break or a character outside ASCII: "
             "correct it (HYPERVISOR_TOKEN, if it is set), or log in again"
         )
     return f"Bearer {access}"
+
+
+def _can_be_sent(token: object) -> bool:
+    return isinstance(token, str) and token != "" and all("!" <= character <= "~" for character in token)
 
 
 def _is_tls_failure(error: httpx2.ConnectError) -> bool:

@@ -53,3 +53,11 @@ Labels = Annotated[
     dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS, description="At most 64 pairs of texts.")
 ]
 Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+PreemptionWindow = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_SECONDS,
+        description="Window of preemption_budget, in seconds. For no protection set preemption_budget to 0.",
+    ),
+]

@@ -14,6 +14,7 @@ from hypervisor.clusters.field_types import (
     GpuDevices,
     GpuModel,
     Labels,
+    PreemptionWindow,
     RamGb,
     Seconds,
     StrictRequest,
@@ -133,7 +134,7 @@ class ClusterCreate(StrictRequest):
     preemption: bool = True
     min_runtime_seconds: Seconds = 0
     preemption_budget: Budget = 5
-    preemption_window_seconds: Seconds = 3600
+    preemption_window_seconds: PreemptionWindow = 3600
     preemption_cooldown_seconds: Seconds = 1800
     total_cpu_cores: CpuCores | None = None
     total_ram_gb: RamGb | None = None
@@ -181,7 +182,7 @@ class ClusterUpdate(StrictRequest):
     preemption: bool | None = None
     min_runtime_seconds: Seconds | None = None
     preemption_budget: Budget | None = None
-    preemption_window_seconds: Seconds | None = None
+    preemption_window_seconds: PreemptionWindow | None = None
     preemption_cooldown_seconds: Seconds | None = None
     total_cpu_cores: CpuCores | None = None
     total_ram_gb: RamGb | None = None

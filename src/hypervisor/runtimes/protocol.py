@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hypervisor.kernel.observation import ABSENT, Observation, ObservedState, PortBinding
 from hypervisor.kernel.resources import Resources
@@ -23,6 +23,7 @@ __all__ = [
     "API_NAMES",
     "LaunchFailed",
     "LaunchSpec",
+    "LogChunk",
     "Observation",
     "ObservedState",
     "PortBinding",
@@ -74,6 +75,17 @@ class LaunchSpec:
 
 API_NAMES = {"image": "docker_image"}
 """Fields of a launch spec that requests and rows have under another name."""
+
+
+class LogChunk(NamedTuple):
+    """A part of the output of an instance, and the position after it.
+
+    A position is ASCII text without line breaks of at most 200 characters. Only the runtime that returned it
+    can read it. It stays valid as long as the output is stored.
+    """
+
+    data: bytes
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +164,20 @@ class Runtime(Protocol):
         """
         ...
 
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
+    def logs(
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
         """The bytes that the instance wrote to stdout and stderr, oldest first, in chunks of any size.
 
         `tail` is the number of last lines (see `hypervisor.kernel.log_text`), None for all that is stored.
-        With `follow` the iterator ends when the instance has ended. An unknown instance yields nothing. A
-        chunk may end within a line or a character. Memory use does not depend on the length of a line.
+        `after` is the position of a chunk: the output is what follows that chunk, exactly, also after a
+        restart of the server, a rotation, or `remove`. What the runtime has deleted since then is left out.
+        All output follows a text that is not a position. `tail` has no effect then.
+
+        The first chunk is empty, and its position is the beginning of the output: `after`, unless the runtime
+        has deleted what follows. Other chunks may be empty too. With `follow` the iterator ends when the
+        instance has ended and all output was returned. An unknown instance yields nothing. A chunk may end
+        within a line or a character. Memory use does not depend on the length of a line.
         """
         ...
 

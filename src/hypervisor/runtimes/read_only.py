@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import NoReturn
 
-from hypervisor.runtimes.protocol import LaunchSpec, Observation, RuntimeInfo, RuntimeUnavailable
+from hypervisor.runtimes.protocol import LaunchSpec, LogChunk, Observation, RuntimeInfo, RuntimeUnavailable
 
 
 class ReadOnlyRuntime(ABC):
@@ -29,8 +29,8 @@ class ReadOnlyRuntime(ABC):
 
     @abstractmethod
     def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]: ...
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]: ...
 
     async def start(self, spec: LaunchSpec) -> Observation:
         self._refuse()

@@ -89,6 +89,7 @@ async def test_ambiguous_requests_are_refused(team: Team) -> None:
         {**size, "runtime": "kubernetes"},
         {**size, "owner": "me"},
         {**size, "name": "zero\0"},
+        {**size, "preemption_window_seconds": 0},
     ]
     for fields in wrong:
         refused(await team.admin.post(CLUSTERS, {"name": "x", **fields}), 422, "invalid_request")
@@ -191,6 +192,8 @@ async def test_settings_are_changed_by_put_and_patch_alike(team: Team) -> None:
     changed = ok(await team.admin.patch(path, {"optimizer_steps": 20_000}))
     assert changed["optimizer_steps"] == 20_000
     refused(await team.admin.patch(path, {"optimizer_steps": -1}), 422, "invalid_request")
+    problem = refused(await team.admin.patch(path, {"preemption_window_seconds": 0}), 422, "invalid_request")
+    assert "preemption_window_seconds" in str(problem)
 
 
 async def test_a_solver_is_accepted_only_where_it_is_installed(

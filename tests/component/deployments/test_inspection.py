@@ -18,7 +18,7 @@ from hypervisor.deployments.history import logs
 from hypervisor.events.relay import EventRelay
 from hypervisor.kernel.log_text import events_of, lines_of, piece_of
 from hypervisor.kernel.resources import Resources
-from hypervisor.runtimes.protocol import LaunchSpec, RuntimeUnavailable
+from hypervisor.runtimes.protocol import LaunchSpec, LogChunk, RuntimeUnavailable
 from hypervisor.runtimes.simulated.read_only import ReadOnlySimulatedRuntime
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.store.database import Database
@@ -239,9 +239,9 @@ async def test_a_log_is_the_same_text_in_each_form(team: Team) -> None:
 async def test_output_reaches_the_response_byte_for_byte(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     chunks = [b"caf\xc3", b"\xa9 \xff\x00\r", b"\nno newline \xc3"]
 
-    async def output(*_: Any, **__: Any) -> AsyncIterator[bytes]:
-        for chunk in chunks:
-            yield chunk
+    async def output(*_: Any, **__: Any) -> AsyncIterator[LogChunk]:
+        for number, chunk in enumerate(chunks):
+            yield LogChunk(chunk, str(number))
 
     monkeypatch.setattr(ReadOnlySimulatedRuntime, "logs", output)
     cluster = await team.cluster()
@@ -260,10 +260,10 @@ async def test_an_unfinished_line_is_followed_while_the_workload_pauses(
     """A progress bar writes no line feed until it is complete."""
     sent = asyncio.Event()
 
-    async def output(*_: Any, **__: Any) -> AsyncIterator[bytes]:
-        yield b"whole\n1 %\xc3"
+    async def output(*_: Any, **__: Any) -> AsyncIterator[LogChunk]:
+        yield LogChunk(b"whole\n1 %\xc3", "1")
         await sent.wait()
-        yield b"\xa9\r2 %\n"
+        yield LogChunk(b"\xa9\r2 %\n", "2")
 
     def count_events(pieces: list[str]) -> bytes:
         if pieces == ["1 %"]:
@@ -287,7 +287,7 @@ async def test_followed_logs_end_with_the_state(team: Team) -> None:
     await launch(team, work, "one\ntwo\rthree", 0)
     await team.report(work, exit_code=0)
     answer = await team.viewer.get(path(work, "/logs?follow=true&attempt=1"))
-    assert answer.text.startswith("event: log\ndata: one\n\n")
+    assert "event: log\ndata: one\n\n" in answer.text
     assert parse_stream(answer.text)[-1] == {"event": "end", "data": "SUCCEEDED"}
 
 

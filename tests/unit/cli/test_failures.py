@@ -46,7 +46,7 @@ def test_a_server_error_is_reported_with_the_request_id() -> None:
 
 def test_a_missing_cluster_names_the_option() -> None:
     failed = ApiError(422, "cluster_id_required", "Give cluster_id: 1 (a), 2 (b).")
-    assert describe(failed) == (1, "Give cluster_id: 1 (a), 2 (b). (on the command line: --cluster NAME)")
+    assert describe(failed) == (1, "Set --cluster: 1 (a), 2 (b).")
 
 
 def test_every_refused_field_is_printed() -> None:
@@ -67,6 +67,10 @@ def test_every_refused_field_is_printed() -> None:
             1,
             "the log stream of train failed: no engine",
         ),
+        ("event: log\ndata: line\n\nevent: end\ndata: WHAT\n\n", 1, "'WHAT' in the stream of a log"),
+        ("event: log\ndata: line\n\nevent: end\ndata:\n\n", 1, "'' in the stream of a log"),
+        ("event: log\ndata: line\n\nevent: position\ndata: \u00e9\n\n", 1, "in the stream of a log"),
+        ("event: log\ndata: line\n\nevent: end\ndata: DELETED\n\n", 0, "train: DELETED"),
     ],
 )
 def test_a_followed_log_ends_with_a_message(
@@ -108,6 +112,23 @@ def test_a_missing_session_is_explained(
 ) -> None:
     monkeypatch.setenv("HYPERVISOR_TOKEN", token or "")
     assert describe(ApiError(401, code, "Over.")) == (1, line)
+
+
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        (
+            "Drain it first, or remove it with ?force=true, which",
+            "Drain it first, or remove it with --force, which",
+        ),
+        (
+            "Create one with POST .../regenerate-invite.",
+            "Create one with `hypervisor org invite --regenerate`.",
+        ),
+    ],
+)
+def test_a_refusal_advises_what_the_command_line_has(detail: str, line: str) -> None:
+    assert describe(ApiError(409, "x", detail)) == (1, line)
 
 
 def test_a_list_without_a_nearest_node_shows_the_reason() -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.client import ApiError, Client, ClientError, MemoryTokens, Tokens, Unreachable
+from hypervisor.client import (
+    ApiError,
+    Client,
+    ClientError,
+    MemoryTokens,
+    Tokens,
+    UnexpectedResponse,
+    Unreachable,
+)
 from hypervisor.client.deployments import ALL_LINES
 from hypervisor.client.transport import normalise_url
 from hypervisor.kernel.log_text import MAX_PIECE, events_of
@@ -13,6 +21,7 @@ from tests.unit.client.scripted import Request, Response, scripted
 
 STALE = Tokens("stale", "refresh-1")
 PAIR = {"access_token": "fresh", "refresh_token": "refresh-2", "token_type": "bearer", "expires_in": 1800}
+WRONG_TOKENS: list[object] = [5, "", [], {}, True, ["x"], "a b", "\ud800"]
 EXPIRED = Response(
     401, {"code": "token_expired", "detail": "The token has expired."}, "application/problem+json"
 )
@@ -79,6 +88,52 @@ def test_a_server_error_keeps_the_session() -> None:
         client.accounts.me()
 
     assert tokens.load() == STALE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{"access_token": value} for value in WRONG_TOKENS],
+        {"access_token": None},
+        *[{"refresh_token": value} for value in WRONG_TOKENS],
+    ],
+    ids=str,
+)
+def test_tokens_that_cannot_be_sent_are_not_stored(wrong: dict[str, object]) -> None:
+    tokens = MemoryTokens(STALE)
+
+    def respond(request: Request) -> Response:
+        return EXPIRED if request.path.endswith("/auth/me") else Response(200, {**PAIR, **wrong})
+
+    with scripted(respond) as server, Client(server.url, tokens=tokens) as client:
+        with pytest.raises(UnexpectedResponse):
+            client.accounts.login("ada", "secret")
+        with pytest.raises(UnexpectedResponse):
+            client.accounts.me()
+
+    assert tokens.load() == STALE
+
+
+@pytest.mark.parametrize(
+    "charset", ["idna", "zlib", "undefined", "punycode", "hex", "rot13", "utf-16", "no-such"]
+)
+def test_a_refusal_in_any_charset_is_a_refusal(charset: str) -> None:
+    reply = Response(500, b"\xff\xfexn--", f"text/plain; charset={charset}")
+    with (
+        scripted(lambda _request: reply) as server,
+        Client(server.url) as client,
+        pytest.raises(ApiError, match="the server answered 500 Internal Server Error"),
+    ):
+        client.accounts.me()
+
+
+def test_a_304_is_not_reported_as_a_redirect() -> None:
+    with (
+        scripted(lambda _request: Response(304)) as server,
+        Client(server.url) as client,
+        pytest.raises(ApiError, match="the server answered 304 Not Modified"),
+    ):
+        client.accounts.me()
 
 
 def test_a_fixed_token_is_not_renewed() -> None:

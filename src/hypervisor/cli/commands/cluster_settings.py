@@ -27,7 +27,7 @@ Preemption = Annotated[bool | None, typer.Option("--preemption/--no-preemption",
 MinRuntime = Annotated[int | None, typer.Option("--min-runtime", help=f"{_MIN_RUNTIME}.")]
 PreemptionBudget = Annotated[int | None, typer.Option(metavar="N", help=f"{_BUDGET}.")]
 PreemptionWindow = Annotated[
-    int | None, typer.Option(metavar="SECONDS", help="Window of the preemption budget.")
+    int | None, typer.Option(metavar="SECONDS", help="Window of the preemption budget, at least 1.")
 ]
 PreemptionCooldown = Annotated[
     int | None, typer.Option(metavar="SECONDS", help="Cooldown after the preemption budget is used up.")
@@ -45,7 +45,8 @@ NewPreemption = Annotated[
 NewMinRuntime = Annotated[int | None, typer.Option("--min-runtime", help=f"{_MIN_RUNTIME}; default 0.")]
 NewPreemptionBudget = Annotated[int | None, typer.Option(metavar="N", help=f"{_BUDGET}; default 5.")]
 NewPreemptionWindow = Annotated[
-    int | None, typer.Option(metavar="SECONDS", help="Window of the preemption budget; default 3600.")
+    int | None,
+    typer.Option(metavar="SECONDS", help="Window of the preemption budget, at least 1; default 3600."),
 ]
 NewPreemptionCooldown = Annotated[
     int | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -127,7 +127,8 @@ def _bounds(cpu: float | None, ram: float | None, gpu: float | None) -> dict[str
 
 
 def _limit(share: ClusterShare) -> str:
-    limit: Any = share["limit"]
+    limit = share["limit"]
     units = {"cpu_cores": "cores", "ram_gb": "GB", "gpu_count": "GPUs"}
-    parts = [f"{number(value)} {units[name]}" for name, value in limit.items() if value is not None]
+    limits = ((limit.get(name), unit) for name, unit in units.items())
+    parts = [f"{number(value)} {unit}" for value, unit in limits if value is not None]
     return ", ".join(parts) or "none"

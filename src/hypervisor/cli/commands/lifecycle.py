@@ -50,13 +50,19 @@ def cancel(context: typer.Context, deployments: DeploymentNames, wait: Wait = Fa
     )
 
 
-def remove(context: typer.Context, deployments: DeploymentNames) -> None:
+def remove(
+    context: typer.Context,
+    deployments: DeploymentNames,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel the deployments that wait for these.")
+    ] = False,
+) -> None:
     """Delete deployments; running ones are stopped first."""
     session = Session.of(context)
     results = []
     for name in deployments:
         found = resolve.deployment(session, name)
-        deleted = session.client.deployments.delete(found["id"])
+        deleted = session.client.deployments.delete(found["id"], force=force)
         results.append({"id": found["id"], "name": found["name"], "deleted": deleted})
     lines = [
         f"{result['name']} (id {result['id']}) is "

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from hypervisor.cli.core.response_faults import unexpected_response
 from hypervisor.cli.core.streams import printable
 from hypervisor.cli.core.terminal_text import without_controls
 from hypervisor.client import ApiError, ClientError, ServerAway
@@ -20,7 +21,15 @@ WRONG_USAGE = 2
 SERVER_AWAY = 75
 """As EX_TEMPFAIL: the same command may succeed later."""
 _SESSION_LOST = ("invalid_token", "session_ended", "invalid_refresh_token")
+_FROM_WRONG_TYPES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_COMMAND_LINE = {
+    "?force=true": "--force",
+    "Give cluster_id": "Set --cluster",
+    "POST .../regenerate-invite": "`hypervisor org invite --regenerate`",
+}
+"""What a refusal of the API advises, in terms of the command line."""
 
 
 class CommandFailed(Exception):
@@ -53,6 +62,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return REFUSED, _system_error(error)
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
         return REFUSED, f"this locale cannot name the file {error.object}: set LC_ALL=C.UTF-8"
+    if isinstance(error, _FROM_WRONG_TYPES) and (unexpected := unexpected_response(error)) is not None:
+        return REFUSED, _one_line(str(unexpected))
     return REFUSED, (
         f"unexpected error, please report it: {type(error).__name__}: {_one_line(str(error))} "
         "(HYPERVISOR_DEBUG=1 prints the traceback)"
@@ -96,14 +107,14 @@ def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
     if len(errors := field_errors(error)) > 1:
         return _every_field(errors)
+    for term, own in _COMMAND_LINE.items():
+        line = line.replace(term, own)
     if error.code == "not_authenticated":
         return "you are not logged in to this server: use `hypervisor login`, or `hypervisor register`"
     if error.code in _SESSION_LOST and os.environ.get("HYPERVISOR_TOKEN"):
         return f"{line} (correct HYPERVISOR_TOKEN, or unset it and log in with `hypervisor login`)"
     if error.code in _SESSION_LOST:
         return f"{line} (log in with `hypervisor login`)"
-    if error.code == "cluster_id_required":
-        return f"{line} (on the command line: --cluster NAME)"
     request_id = error.extra.get("request_id")
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
         return f"{line} (see request {request_id} in the server's log)"

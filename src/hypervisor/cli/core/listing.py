@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hypervisor.client import Client
-from hypervisor.client.deployments import OCCUPYING, WAITING
 from hypervisor.client.models import Deployment
+from hypervisor.client.states import OCCUPYING, WAITING
 from hypervisor.client.transport import Params
 
 MOST_PER_PAGE = 100

@@ -10,6 +10,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from hypervisor.cli.core.failures import WrongUsage
 from hypervisor.cli.core.old_flags import note_old_name
+from hypervisor.cli.spec_file.budget import Budget
 from hypervisor.cli.spec_file.fields import CONVERTERS, OLD_NAMES, field_of, unknown
 from hypervisor.cli.spec_file.nodes import Entries, documents, entries, is_null, kind_of, line_of
 from hypervisor.cli.spec_file.refusal import Refused
@@ -50,7 +51,7 @@ def read_file(path: str) -> SpecFile:
     """
     try:
         found = [one for document in documents(read_text(path)) for one in _deployments_in(document)]
-        requests = [_request(one) for one in found]
+        requests = _requests(found)
     except Refused as refusal:
         raise WrongUsage(_place(path, refusal.line) + refusal.reason) from None
     except OSError as error:
@@ -110,6 +111,16 @@ def _with_name(line: int, found: Entries) -> Entries:
     if "name" not in found or is_null(found["name"].value):
         raise Refused(line, "this deployment has no name")
     return found
+
+
+def _requests(found: list[Entries]) -> list[dict[str, Any]]:
+    budget, requests = Budget(), []
+    for one in found:
+        for entry in one.values():
+            budget.take_written(entry.value)
+        requests.append(_request(one))
+        budget.take_converted(requests[-1], one["name"].line)
+    return requests
 
 
 def _request(found: Entries) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _kept(folder: Path) -> Iterator[Path]:
     except FileNotFoundError:
         return
     for path in entries:
-        if InstanceName.parse(path.name.removesuffix(".log")) is not None:
+        if InstanceName.parse(path.name.removesuffix(".gz").removesuffix(".log")) is not None:
             yield path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from fastapi.sse import format_sse_event
@@ -11,19 +11,12 @@ from fastapi.sse import format_sse_event
 from hypervisor.api.streams import with_silences
 from hypervisor.deployments.access import repository
 from hypervisor.deployments.access.policy import DeploymentAccess
-from hypervisor.deployments.history.log_position import (
-    WINDOW,
-    LogMoved,
-    LogPosition,
-    PositionTracker,
-    after,
-    offset_of,
-)
+from hypervisor.deployments.history.log_position import LogPosition
 from hypervisor.errors import NotFound, Unavailable
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.kernel.log_text import POSITION, LogDecoder, events_of
 from hypervisor.lifecycle.states import State
-from hypervisor.runtimes.protocol import Runtime, RuntimeUnavailable
+from hypervisor.runtimes.protocol import LogChunk, Runtime, RuntimeUnavailable
 from hypervisor.runtimes.registry import RuntimeRegistry
 from hypervisor.store.database import Database
 from hypervisor.store.tables import Attempt
@@ -37,8 +30,6 @@ FIRST_ATTEMPT_WITHIN = 2.0
 """The maximum wait in seconds for the first attempt of a new deployment."""
 UNFINISHED_SECONDS = 0.5
 """Silence in seconds after which an unfinished line, such as a progress bar, is sent."""
-MOVES = 5
-"""How often the oldest output may be deleted between two reads while a stream is resumed."""
 CHUNK = 16 * 1024
 """Bytes that become events at once. So many empty lines keep the event loop busy for some 10 ms."""
 
@@ -80,10 +71,10 @@ async def read(runtimes: RuntimeRegistry, attempt: Attempt | None, tail: int | N
     Raises Unavailable when the engine cannot be reached, and RuntimeUnavailable during the iteration.
     """
     if attempt is None:
-        return _chain(b"")
+        return _data(None)
     chunks = _runtime(runtimes, attempt).logs(attempt.instance, tail=tail)
     try:
-        return _chain(await anext(chunks, b""), chunks)
+        return _data(await anext(chunks, None), chunks)
     except RuntimeUnavailable as error:
         raise _unavailable(error) from None
 
@@ -123,11 +114,11 @@ async def follow(
     yield _event("end", deployment.state if deployment is not None else "DELETED")
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
-    yield first
+async def _data(first: LogChunk | None, rest: AsyncIterator[LogChunk] | None = None) -> AsyncIterator[bytes]:
+    yield first.data if first is not None else b""
     if rest is not None:
-        async for data in rest:
-            yield data
+        async for chunk in rest:
+            yield chunk.data
 
 
 async def _events(
@@ -135,40 +126,23 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     """The output as events. An unfinished line follows when the workload pauses.
 
-    An event `position`, whose data is also its id, names the place after the last finished line.
+    An event `position`, whose data is also its id, names the place so far: where the stream begins, unless
+    the client has named it, and after each chunk that ends with a line.
     """
-    if isinstance(begin, LogPosition):
-        tracker, output = PositionTracker(begin), followed.after(begin)
-    else:
-        tracker, output = PositionTracker(await followed.position(begin)), followed.tail(begin)
-        if begin == 0:
-            yield _position_event(tracker)
-    async with aclosing(with_silences(output, UNFINISHED_SECONDS)) as chunks:
-        is_new = True
-        async for data in chunks:
-            if data is None and is_new and not tracker.position.sent:
-                # There was no output yet.
-                yield _position_event(tracker)
-            is_new = False
-            for events in _events_of_chunk(decoder, tracker, data):
-                yield events
+    known = begin.position if isinstance(begin, LogPosition) else None
+    has_begun = False
+    async with aclosing(with_silences(followed.output(begin), UNFINISHED_SECONDS)) as chunks:
+        async for chunk in chunks:
+            if chunk is None:
+                yield events_of(decoder.flush())
+                continue
+            for start in range(0, len(chunk.data), CHUNK):
+                yield events_of(decoder.feed(chunk.data[start : start + CHUNK]))
+            is_place = chunk.data.endswith(b"\n") if has_begun else chunk.position != known
+            if is_place:
+                yield _position_event(followed.attempt, chunk.position)
+            has_begun = True
     yield events_of(decoder.end())
-
-
-def _events_of_chunk(decoder: LogDecoder, tracker: PositionTracker, data: bytes | None) -> Iterator[bytes]:
-    if data is None:
-        yield events_of(decoder.flush())
-        return
-    for start in range(0, len(data), CHUNK):
-        pieces, has_moved = (
-            decoder.feed(data[start : start + CHUNK]),
-            tracker.feed(data[start : start + CHUNK]),
-        )
-        if not has_moved:
-            yield events_of(pieces)
-            continue
-        ends = max(index for index, piece in enumerate(pieces, 1) if piece.endswith("\n"))
-        yield events_of(pieces[:ends]) + _position_event(tracker) + events_of(pieces[ends:])
 
 
 class _Followed:
@@ -177,50 +151,21 @@ class _Followed:
     def __init__(self, database: Database, runtimes: RuntimeRegistry, attempt: Attempt) -> None:
         self._database = database
         self._runtime = _runtime(runtimes, attempt)
-        self._attempt = attempt
+        self.attempt = attempt
 
-    async def position(self, tail: int | None) -> LogPosition:
-        """The place before the last `tail` lines, as far as a stream needs it: with `tail` 0, the end."""
-        window = b""
-        if tail == 0:
-            async for data in self._stored(tail=1):
-                window = (window + data)[-WINDOW:]
-        return LogPosition(self._attempt.number, 0, window)
-
-    def tail(self, lines: int | None) -> AsyncGenerator[bytes, None]:
-        """The last lines, and all output that follows."""
-        return self._until_ended(lambda: self._runtime.logs(self._attempt.instance, tail=lines, follow=True))
-
-    def after(self, position: LogPosition) -> AsyncGenerator[bytes, None]:
-        """The output after a place."""
-        return self._until_ended(lambda: self._after(position))
-
-    async def _after(self, position: LogPosition) -> AsyncIterator[bytes]:
-        for _ in range(MOVES):
-            offset = await offset_of(position, self._stored())
-            output = self._runtime.logs(self._attempt.instance, follow=True)
-            try:
-                async for data in after(offset, position, output):
-                    yield data
-                return
-            except LogMoved:
-                continue
-        raise RuntimeUnavailable("the log is rotated faster than it can be read")
-
-    def _stored(self, tail: int | None = None) -> AsyncIterator[bytes]:
-        return self._runtime.logs(self._attempt.instance, tail=tail)
-
-    async def _until_ended(self, read: Callable[[], AsyncIterator[bytes]]) -> AsyncGenerator[bytes, None]:
+    async def output(self, begin: int | LogPosition | None) -> AsyncGenerator[LogChunk, None]:
+        """The last `begin` lines, or the output after a place, and all output that follows."""
+        tail, after = (None, begin.position) if isinstance(begin, LogPosition) else (begin, None)
         wrote = False
         while True:
-            async for data in read():
-                wrote = True
-                yield data
-            now = await _reload(self._database, self._attempt)
+            async for chunk in self._runtime.logs(self.attempt.instance, tail=tail, after=after, follow=True):
+                wrote, after = wrote or bool(chunk.data), chunk.position
+                yield chunk
+            now = await _reload(self._database, self.attempt)
             if now is None or now.finished_at is not None:
                 return
             if wrote or now.started_at is not None:
-                await _await_end(self._database, self._attempt)
+                await _await_end(self._database, self.attempt)
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -252,8 +197,8 @@ def _event(name: str, text: str) -> bytes:
     return format_sse_event(data_str=text, event=name)
 
 
-def _position_event(tracker: PositionTracker) -> bytes:
-    position = str(tracker.position)
+def _position_event(attempt: Attempt, place: str) -> bytes:
+    position = str(LogPosition(attempt.number, place))
     return format_sse_event(data_str=position, event=POSITION, id=position)
 
 

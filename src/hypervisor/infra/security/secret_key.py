@@ -32,6 +32,20 @@ def load_secret_key(settings: Settings) -> bytes:
     return _stored_key(settings.data_dir / FILE_NAME)
 
 
+def existing_secret_key(settings: Settings) -> bytes:
+    """`load_secret_key` without the creation: a command on an installation must not invent its key.
+
+    Raises StartupError also when there is no key.
+    """
+    path = settings.data_dir / FILE_NAME
+    if settings.secret_key is None and not path.exists():
+        raise StartupError(
+            f"SECRET_KEY is not set and {path} does not exist: set SECRET_KEY, or DATA_DIR to the folder "
+            "with secret.key, as for the server"
+        )
+    return load_secret_key(settings)
+
+
 def derive_key(secret: bytes, purpose: str) -> bytes:
     """A 256-bit key for one purpose (HKDF-SHA256, RFC 5869). One key reveals nothing about the others."""
     hkdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"hypervisor/{purpose}".encode())

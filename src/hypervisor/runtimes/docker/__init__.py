@@ -8,7 +8,8 @@ All calls go through the engine's HTTP API; no command line is ever built here.
 - `launch`, `images`, `network`: create and start a container.
 - `observe`, `event_listener`, `event_history`: read the state of containers.
 - `stop`, `signals`, `removal`: stop and remove containers. `containers`: finds them by their label.
-- `logs`, `line_merger`, `log_archive`: read and archive their logs.
+- `logs`, `log_window`: read their logs. `log_records`, `log_place`, `log_output`, `line_merger`: pure; the
+  engine's records, places among them, and the output. `log_archive`, `record_file`: archive them.
 - `endpoint`: finds the engine of this machine without loading the client.
 
 This file imports nothing, because the client takes several megabytes.

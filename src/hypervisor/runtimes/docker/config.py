@@ -12,6 +12,7 @@ from hypervisor.runtimes.protocol import LaunchFailed, LaunchSpec
 INSTALL_LABEL: Final = "hypervisor.install"
 INSTANCE_LABEL: Final = "hypervisor.instance"
 EXACT_LOG_DRIVER: Final = "local"
+LOG_FILE_SIZE: Final = "10m"
 """The log driver of Docker that keeps bytes. Podman has none."""
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
@@ -109,7 +110,7 @@ def _host_config(spec: LaunchSpec, install: str, *, init: bool) -> dict[str, Any
 
 def _log_config(*, exact: bool) -> dict[str, Any]:
     driver = EXACT_LOG_DRIVER if exact else "json-file"
-    return {"LogConfig": {"Type": driver, "Config": {"max-size": "10m", "max-file": "3"}}}
+    return {"LogConfig": {"Type": driver, "Config": {"max-size": LOG_FILE_SIZE, "max-file": "3"}}}
 
 
 def _limits(spec: LaunchSpec) -> dict[str, Any]:

@@ -15,36 +15,38 @@ class LineMerger:
     waiting stream exceeds HELD_BYTES too, the long line is broken: that bounds the memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, open_stream: int = 0) -> None:
         self._held: dict[int, bytearray] = {}
-        self._open: int | None = None
-        """The stream that has returned a part of an unfinished line."""
+        self.open = open_stream
+        """The stream that has returned a part of an unfinished line; 0 for none."""
+
+    def held(self, stream: int) -> int:
+        """How many bytes of the stream are held back."""
+        return len(self._held.get(stream, b""))
 
     def feed(self, stream: int, data: bytes) -> bytes:
         """Add a chunk of a stream. Return the next bytes, if there are any."""
         held = self._held.setdefault(stream, bytearray())
         held += data
         merged = b""
-        if self._open not in (None, stream):
+        if self.open not in (0, stream):
             if len(held) <= HELD_BYTES:
                 return b""
-            self._open, merged = None, b"\n"
+            self.open, merged = 0, b"\n"
         merged += self._take(stream)
-        for waiting in self._held:
-            if self._open is None:
+        for waiting in sorted(self._held):
+            if not self.open:
                 merged += self._take(waiting)
         return merged
 
     def end(self) -> bytes:
         """The rest. Unfinished lines of different streams become different lines."""
-        merged, is_unfinished = b"", self._open is not None
-        if self._open is not None:
-            merged += self._held.pop(self._open)
-        for held in self._held.values():
+        merged = bytes(self._held.pop(self.open, b""))
+        for stream, held in sorted(self._held.items()):
             if held:
-                merged += (b"\n" if is_unfinished else b"") + held
-                is_unfinished = not held.endswith(b"\n")
-        self._held, self._open = {}, None
+                merged += (b"\n" if self.open else b"") + held
+                self.open = 0 if held.endswith(b"\n") else stream
+        self._held = {}
         return merged
 
     def _take(self, stream: int) -> bytes:
@@ -52,9 +54,9 @@ class LineMerger:
         held = self._held[stream]
         size = held.rfind(b"\n") + 1
         if size:
-            self._open = None
-        elif self._open == stream or len(held) > HELD_BYTES:
-            self._open, size = stream, len(held)
+            self.open = 0
+        elif self.open == stream or len(held) > HELD_BYTES:
+            self.open, size = stream, len(held)
         taken = bytes(held[:size])
         del held[:size]
         return taken

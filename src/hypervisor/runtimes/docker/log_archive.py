@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from hypervisor.runtimes.docker import record_file
 from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import is_container_name
-from hypervisor.runtimes.docker.logs import read_output
+from hypervisor.runtimes.docker.log_output import Output
+from hypervisor.runtimes.docker.log_place import Place
+from hypervisor.runtimes.docker.log_records import Record
+from hypervisor.runtimes.docker.log_window import place_of_tail
+from hypervisor.runtimes.docker.logs import ContainerLog
 from hypervisor.runtimes.log_tail import tail_position
+from hypervisor.runtimes.protocol import LogChunk
 
 ARCHIVED_BYTES: Final = 30_000_000
-"""As much as the engine keeps by its configuration, see `config`."""
+"""As much output as the engine keeps by its configuration, see `config`."""
 
 _CHUNK: Final = 256 * 1024
 
 
 class LogArchive:
-    """One file for each instance with the end of its log. Without a directory it saves nothing."""
+    """One file for each instance with the end of its log. Without a directory it saves nothing.
+
+    The file has the records of the engine, so that a place in the log is the same place in the file.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -30,45 +40,76 @@ class LogArchive:
         if self._directory is None or not is_container_name(name):
             return
         await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True)
-        draft = self._directory / f"{name}.log.tmp"
+        path = _file(self._directory, name)
+        draft = path.with_suffix(".tmp")
         try:
-            await self._copy(client, name, draft)
-            draft.replace(_file(self._directory, name))
+            await _copy(ContainerLog(client, name), draft)
+            draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
 
-    async def _copy(self, client: DockerClient, name: str, draft: Path) -> None:
-        with draft.open("wb") as file:
-            async for data in read_output(client, name):
-                await asyncio.to_thread(file.write, data)
-        await asyncio.to_thread(_drop_beginning, draft)
-
-    async def output(self, name: str, tail: int | None) -> AsyncIterator[bytes]:
-        """The saved output, oldest first, in chunks. None is saved for an unknown name."""
+    async def output(self, name: str, tail: int | None, after: str | None) -> AsyncIterator[LogChunk]:
+        """The saved output as in `Runtime.logs`. None is saved for an unknown name."""
         if self._directory is None or not is_container_name(name):
             return
-        path = _file(self._directory, name)
-        position = await asyncio.to_thread(_tail_position, path, tail)
-        while data := await asyncio.to_thread(_read, path, position, _CHUNK):
-            yield data
-            position += len(data)
+        path, plain = _file(self._directory, name), _plain_file(self._directory, name)
+        for file, read in ((path, _output), (plain, _plain_output)):
+            if await asyncio.to_thread(file.exists):
+                async for chunk in read(file, tail, after):
+                    yield chunk
+                return
 
     async def purge(self, name: str) -> None:
         """Delete the saved log. An unknown name is fine."""
         if self._directory is not None and is_container_name(name):
-            await asyncio.to_thread(_file(self._directory, name).unlink, missing_ok=True)
+            for path in (_file(self._directory, name), _plain_file(self._directory, name)):
+                await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-def _drop_beginning(path: Path) -> None:
-    """Keep the last ARCHIVED_BYTES of the file, from the beginning of a line if there is one."""
-    excess = path.stat().st_size - ARCHIVED_BYTES
-    if excess > 0:
-        kept = _read(path, excess, ARCHIVED_BYTES)
-        path.write_bytes(kept[kept.find(b"\n") + 1 :] or kept)
+async def _copy(log: ContainerLog, draft: Path) -> None:
+    await log.inspect()
+    with record_file.RecordWriter(draft, lacks_line_ends=log.lacks_line_ends) as file:
+        async with aclosing(log.stored({"tail": "all"})) as batches:
+            async for records in batches:
+                await asyncio.to_thread(file.write, records)
+    if file.output_bytes > ARCHIVED_BYTES:
+        await asyncio.to_thread(record_file.drop_beginning, draft, file.output_bytes - ARCHIVED_BYTES)
+
+
+async def _output(path: Path, tail: int | None, after: str | None) -> AsyncGenerator[LogChunk, None]:
+    async def stored(window: Mapping[str, str]) -> AsyncGenerator[list[Record], None]:
+        last = window.get("tail", "all")
+        skip = 0 if last == "all" else await asyncio.to_thread(record_file.count, path) - int(last)
+        with record_file.RecordReader(path, max(0, skip)) as file:
+            while (records := await asyncio.to_thread(file.read)) is not None:
+                yield records
+
+    lacks_line_ends = await asyncio.to_thread(record_file.lacks_line_ends, path)
+    place = Place.parse(after) if after else None
+    if place is None:
+        place = await place_of_tail(stored, None if after else tail, lacks_line_ends=lacks_line_ends)
+    output = Output(place, lacks_line_ends=lacks_line_ends)
+    yield LogChunk(b"", str(place))
+    async with aclosing(stored({"tail": "all"})) as batches:
+        async for records in batches:
+            yield output.feed(records)
+    yield output.end()
+
+
+async def _plain_output(path: Path, tail: int | None, after: str | None) -> AsyncGenerator[LogChunk, None]:
+    """The output from the file of an earlier version, which has only the bytes."""
+    if after is None:
+        position = await asyncio.to_thread(_tail_position, path, tail)
+    else:
+        position = int(after[1:]) if after[:1] == "b" and after[1:].isdecimal() and len(after) < 16 else 0
+    yield LogChunk(b"", f"b{position}")
+    while data := await asyncio.to_thread(_read, path, position, _CHUNK):
+        position += len(data)
+        yield LogChunk(data, f"b{position}")
 
 
 def _tail_position(path: Path, tail: int | None) -> int:
-    if tail is None or not path.exists():
+    if tail is None:
         return 0
     return tail_position(partial(_read, path), 0, path.stat().st_size, tail)
 
@@ -84,4 +125,8 @@ def _read(path: Path, position: int, size: int) -> bytes:
 
 
 def _file(directory: Path, name: str) -> Path:
+    return directory / f"{name}.log.gz"
+
+
+def _plain_file(directory: Path, name: str) -> Path:
     return directory / f"{name}.log"

@@ -23,6 +23,7 @@ from hypervisor.runtimes.docker.containers import Containers, belongs_to_install
 from hypervisor.runtimes.docker.event_listener import EventListener
 from hypervisor.runtimes.docker.launch import Launcher, PullPolicy
 from hypervisor.runtimes.docker.log_archive import LogArchive
+from hypervisor.runtimes.docker.log_place import Place
 from hypervisor.runtimes.docker.logs import read_output
 from hypervisor.runtimes.docker.observe import Observer, observed_state
 from hypervisor.runtimes.docker.removal import delete_container
@@ -32,6 +33,7 @@ from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchFailed,
     LaunchSpec,
+    LogChunk,
     Observation,
     ObservedState,
     Runtime,
@@ -151,19 +153,24 @@ class DockerRuntime:
         return True
 
     async def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
-        """The output from the engine, or the saved one of a removed container. Raises RuntimeUnavailable."""
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
+        """The output from the engine, or the saved one of a removed container. Raises RuntimeUnavailable.
+
+        A container may be removed meanwhile: the saved log goes on at the same place.
+        """
         if not is_container_name(instance):
             return
+        begin, position = Place.parse(after) if after else tail, after
         try:
-            async for data in read_output(self._client, instance, tail=tail, follow=follow):
-                yield data
+            async for chunk in read_output(self._client, instance, begin, follow=follow):
+                position = chunk.position
+                yield chunk
         except DockerError as error:
             if not is_container_not_found(error) and error.status != 409:  # 409: it is being removed
                 raise RuntimeUnavailable(f"cannot read the log of {instance}: {error.message}") from error
-            async for data in self._archive.output(instance, tail):
-                yield data
+            async for chunk in self._archive.output(instance, tail, position):
+                yield chunk
 
     async def purge_logs(self, instance: str) -> None:
         await self._archive.purge(instance)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -75,7 +76,7 @@ class Stopper:
         """The start time of the run that got the stop signal."""
 
     def record_start(self, name: str) -> None:
-        """Remember that this process has just started a container."""
+        """Remember that a container has just started."""
         now = time.monotonic()
         self._started = {other: at for other, at in self._started.items() if now - at < _YOUNG_SECONDS}
         self._started[name] = now
@@ -92,11 +93,20 @@ class Stopper:
         earlier = self._due.get(name) or self._stored_deadline(name)
         if earlier is not None:
             self._schedule_kill(name, min(due, earlier))
-            if name in self._signalled:
-                await self._terminate(name)
+            await self._signal_new_run(name)
         elif await self._terminate(name):
             self._files.write(name, due, self._signalled.get(name, ""))
             self._schedule_kill(name, due)
+
+    async def _signal_new_run(self, name: str) -> None:
+        """Send the stop signal to a run that began after the first stop; its kill timer sends the second."""
+        run = self._signalled.get(name)
+        if run is None:
+            return
+        await self._terminate(name)
+        if self._signalled.get(name, run) != run and name in self._timers:
+            self._timers.pop(name).cancel()
+            self._schedule_kill(name, self._due[name])
 
     def forget(self, name: str) -> None:
         """Cancel the kill of a container that has ended."""
@@ -187,7 +197,14 @@ class Stopper:
             return True
         sent = await send_stop_signal(self._client, details)
         self._signalled[name] = started_at
+        if _age(started_at) < _YOUNG_SECONDS:
+            self.record_start(name)
         return sent
 
     async def _kill(self, name: str) -> bool:
         return await send_signal(self._client, name, "SIGKILL")
+
+
+def _age(started_at: str) -> float:
+    """Seconds since a start, by the clock of this machine."""
+    return time.time() - datetime.fromisoformat(started_at).timestamp()

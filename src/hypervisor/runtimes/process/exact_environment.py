@@ -6,8 +6,11 @@ descriptor `SOURCE` has a line for the shell, then one hexadecimal line for each
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
+from collections.abc import Mapping
 
 SOURCE = 5
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -21,11 +24,30 @@ def main(command: list[str]) -> None:
     os.close(SOURCE)
     env = dict(variable.split(b"=", 1) for variable in variables)
     os.setsid()
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python's own start ignores them
+        signal.signal(ignored, signal.SIG_DFL)
     try:
-        os.execvpe(command[0], command, env)  # noqa: S606 - that is its purpose
+        execute(command, env)
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         sys.exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+
+
+def execute(command: list[str], env: Mapping[bytes, bytes]) -> None:
+    """As execvp(3): a script without `#!` runs in /bin/sh. Raises OSError."""
+    program = command[0]
+    failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    folders = os.fsdecode(env.get(b"PATH", os.defpath)).split(os.pathsep)
+    for path in [program] if "/" in program else [f"{folder or '.'}/{program}" for folder in folders]:
+        try:
+            os.execve(path, command, env)  # noqa: S606 - that is its purpose
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], env)  # noqa: S606
+            failure = error
+    raise failure
 
 
 if __name__ == "__main__":

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hypervisor.kernel.names import InstanceName
-from hypervisor.runtimes.process.procfs import ProcessIdentity, is_supervised
+from hypervisor.runtimes.process import owned_files
+from hypervisor.runtimes.process.instance_state import DAMAGED, VOID, InstanceState, parse_state
+from hypervisor.runtimes.process.procfs import is_supervised
 
-VOID = "void"
 LOG = "log"
 STATE = "state"
 
@@ -41,22 +43,6 @@ class LaunchRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceState:
-    """The content of the `state` file.
-
-    `identity` is the supervisor that claimed the instance. None is a void claim: the instance was stopped
-    before it began, or can never begin.
-    """
-
-    identity: ProcessIdentity | None
-    copier: int | None = None
-    """The pid of the supervisor's child that writes the log."""
-    exit_code: int | None = None
-    finished_at: float | None = None
-    """The end in seconds since the epoch. Written when no process of the instance is left."""
-
-
-@dataclass(frozen=True, slots=True)
 class StopOrder:
     """A requested stop. `deadline` is the time of the SIGKILL in seconds since the epoch."""
 
@@ -66,6 +52,14 @@ class StopOrder:
     """SIGTERM was sent."""
     killed: bool = False
     """SIGKILL was sent."""
+
+    @classmethod
+    def parse(cls, fields: Any) -> StopOrder:
+        """From JSON. Raises ValueError, TypeError, KeyError or OverflowError."""
+        deadline, grace = float(fields["deadline"]), float(fields["grace"])
+        if not (math.isfinite(deadline) and math.isfinite(grace)):
+            raise ValueError(f"no time: {deadline}, {grace}")
+        return cls(deadline, grace, fields["sent"] is True, fields["killed"] is True)
 
     def remaining(self, now: float) -> float:
         """Seconds of grace left. Never more than `grace`, even if the wall clock was set back."""
@@ -97,36 +91,32 @@ class InstanceDir:
     def launch(self) -> LaunchRecord | None:
         """Return the stored launch record. None if it is missing or unreadable."""
         try:
-            data = json.loads((self.path / "launch").read_text())
+            data = json.loads(owned_files.read(self.path / "launch"))
             ports = {int(port): int(host_port) for port, host_port in data["ports"]}
             cgroup = Path(data["cgroup"]) if "cgroup" in data else None
             return LaunchRecord(datetime.fromisoformat(data["started_at"]), ports, cgroup)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def state(self) -> InstanceState | None:
-        """Return the stored state. None while no supervisor has written its claim."""
+        """Return the stored state. None while no supervisor has written its claim.
+
+        Raises OSError in a shortage only: a file that the workload damaged is a damaged state.
+        """
         try:
-            text = self._state.read_text(errors="replace")
+            text = owned_files.read(self._state)
             if "\n" not in text:
                 # A supervisor creates the file before it writes. The file is final if no supervisor lives.
                 if is_supervised(self.path.name):
                     return None
-                text = self._state.read_text(errors="replace")
+                text = owned_files.read(self._state)
         except FileNotFoundError:
             return None
-        lines = text.splitlines()
-        identity = _parse_claim(lines[0] if lines else "")
-        copier, exit_code, finished_at = None, None, None
-        for line in lines[1:]:
-            match line.split():
-                case ["copier", pid] if copier is None and pid.isdigit():
-                    copier = int(pid)
-                case ["exit", code] if exit_code is None and code.isdigit():
-                    exit_code = int(code)
-                case ["finished", at] if finished_at is None:
-                    finished_at = float(at)
-        return InstanceState(identity, copier, exit_code, finished_at)
+        except OSError as error:
+            if error.errno in owned_files.SHORTAGES:
+                raise
+            return DAMAGED
+        return parse_state(text)
 
     def claim_void(self) -> bool:
         """Claim the instance so that no supervisor can. False if it is claimed already."""
@@ -150,13 +140,17 @@ class InstanceDir:
 
         This is the end of the instance if its supervisor wrote last.
         """
-        return self._state.stat().st_mtime
+        try:
+            return self._state.lstat().st_mtime
+        except PermissionError:
+            owned_files.unlock(self.path)
+            return self._state.lstat().st_mtime
 
     def stop_order(self) -> StopOrder | None:
         """Return the stored stop order. None if it is missing or unreadable."""
         try:
-            return StopOrder(**json.loads((self.path / "stop").read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            return StopOrder.parse(json.loads(owned_files.read(self.path / "stop")))
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
 
     def write_stop_order(self, order: StopOrder) -> None:
@@ -166,8 +160,7 @@ class InstanceDir:
         draft.replace(self.path / "stop")
 
     def _append(self, line: str) -> None:
-        with self._state.open("a") as file:
-            file.write(f"{line}\n")
+        owned_files.append(self._state, f"{line}\n")
 
 
 class StateRoot:
@@ -211,6 +204,7 @@ class StateRoot:
         The claim stays because a late supervisor may still be in this directory: it must find that the
         instance is taken. After a crash the next call completes the removal.
         """
+        owned_files.unlock(directory.path)
         self.discard(directory.path / "work")
         archived = self._logs / directory.path.name
         try:
@@ -231,12 +225,12 @@ class StateRoot:
             try:
                 path.rmdir()
             except OSError:
-                path.rename(self._trash / f"{path.name}.{os.urandom(4).hex()}")
+                owned_files.move(path, self._trash / f"{path.name}.{os.urandom(4).hex()}")
 
     def empty_trash(self) -> None:
         """Delete what is in the trash. Slow for large working directories: call it in a thread."""
         for path in self._trash.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
+            owned_files.delete(path)
 
     def _delete(self, path: Path) -> None:
         try:
@@ -249,12 +243,3 @@ class StateRoot:
 def utc(seconds: float) -> datetime:
     """Seconds since the epoch as a datetime in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _parse_claim(line: str) -> ProcessIdentity | None:
-    """None for "void" and for a line that a power failure made unreadable: no process runs under either."""
-    match line.split():
-        case [pid, start_ticks, boot] if pid.isdigit() and start_ticks.isdigit():
-            return ProcessIdentity(int(pid), int(start_ticks), boot)
-        case _:
-            return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,14 +12,24 @@ from dataclasses import replace
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.change_hints import ChangeHints
-from hypervisor.runtimes.process.instance_dir import InstanceDir, InstanceState, LaunchRecord, StateRoot
+from hypervisor.runtimes.process.instance_dir import InstanceDir, LaunchRecord, StateRoot
+from hypervisor.runtimes.process.instance_state import InstanceState, sane_time
 from hypervisor.runtimes.process.log_files import LogFiles
-from hypervisor.runtimes.process.procfs import ProcessIdentity, reap, reap_pid, reap_when_ended
+from hypervisor.runtimes.process.procfs import (
+    ProcessIdentity,
+    find_supervisor,
+    no_process,
+    reap,
+    reap_pid,
+    reap_when_ended,
+)
 from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
 from hypervisor.runtimes.process.reaper import Reaper
 from hypervisor.runtimes.process.stop import Stopper
 from hypervisor.runtimes.process.tracked_instance import KILLED, TERMINATED, TrackedInstance
 from hypervisor.runtimes.protocol import Observation
+
+_log = logging.getLogger(__name__)
 
 
 class InstanceTracker:
@@ -27,6 +38,7 @@ class InstanceTracker:
     def __init__(self, state: StateRoot, hints: ChangeHints, clock: Clock) -> None:
         self._state = state
         self._hints = hints
+        self._clock = clock
         self._tracked: dict[str, TrackedInstance] = {}
         scanner = ProcessScanner(self._live_sessions)
         self._stopper = Stopper(clock, scanner)
@@ -35,7 +47,12 @@ class InstanceTracker:
     def adopt_all(self) -> None:
         """Track every instance in the state directory."""
         for name in self._state.instance_names():
-            self.find(name)
+            try:
+                self.find(name)
+            except OSError:  # a shortage: `find` or `poll` tries again
+                _log.warning("cannot adopt the instance %s now", name, exc_info=True)
+            except Exception:
+                _log.exception("cannot adopt the instance %s", name)
 
     def find(self, name: str) -> TrackedInstance | None:
         """Return the instance from memory or from disk. None if there is no such instance."""
@@ -73,9 +90,9 @@ class InstanceTracker:
             return
         if _claim_void(tracked.directory):
             tracked.directory.record_exit(TERMINATED)
-        state = tracked.directory.state()
-        if state is not None and state.identity is not None:
-            self._stopper.carry_out(tracked, state.identity)
+        supervisor = _claimant(tracked)
+        if supervisor is not None:
+            self._stopper.carry_out(tracked, supervisor)
         elif tracked.identity is None:
             self._load_claim(tracked)
 
@@ -102,6 +119,8 @@ class InstanceTracker:
             self._on_supervisor_end(tracked)
         elif tracked.has_exit_code():
             self._reaper.add(tracked)
+        else:
+            identity.resume()
 
     async def close(self) -> None:
         """Stop watching. The instances keep running."""
@@ -134,6 +153,9 @@ class InstanceTracker:
         state = tracked.directory.state()
         if state is None:
             return
+        if state.is_damaged and state.identity is None:
+            self._find_supervisor(tracked)
+            return
         tracked.identity = state.identity
         if state.finished_at is not None:
             self._finish(tracked, tracked.exit_observation(state, state.finished_at))
@@ -144,6 +166,16 @@ class InstanceTracker:
             self._reaper.add(tracked)
         else:
             self._stopper.carry_out(tracked, state.identity)
+
+    def _find_supervisor(self, tracked: TrackedInstance) -> None:
+        """Go on without a readable claim: the instance has ended when no process of it is left."""
+        found = find_supervisor(tracked.name)
+        tracked.identity = found or no_process()
+        if found is not None and self._watch(tracked, found):
+            self._stopper.carry_out(tracked, found)
+        else:
+            tracked.supervisor_ended.set()
+            self._reaper.add(tracked)
 
     def _watch(self, tracked: TrackedInstance, identity: ProcessIdentity) -> bool:
         """Watch for the supervisor's end. False if it has ended."""
@@ -170,7 +202,7 @@ class InstanceTracker:
         state = tracked.directory.state()
         if state is None:
             self.forget(tracked)
-        elif state.identity != tracked.identity:
+        elif state.identity != tracked.identity and not state.is_damaged:
             # Another supervisor, or a stop, claimed the instance first, and this supervisor gave up.
             self._load_claim(tracked)
         else:
@@ -187,10 +219,19 @@ class InstanceTracker:
             return
         if state.exit_code is None and tracked.stop_order is not None and tracked.stop_order.killed:
             state = self._record_kill(tracked, state)
-        finished_at = tracked.directory.changed_at()
+        finished_at = self._ended_at(tracked)
         with contextlib.suppress(OSError):
             tracked.directory.record_finished(finished_at)
         self._finish(tracked, tracked.exit_observation(state, finished_at))
+
+    def _ended_at(self, tracked: TrackedInstance) -> float:
+        """The time of the last write to the state file, unless the workload made it unusable."""
+        now = self._clock.now().timestamp()
+        try:
+            changed_at = sane_time(tracked.directory.changed_at())
+        except OSError:
+            return now
+        return now if changed_at is None else changed_at
 
     def _record_kill(self, tracked: TrackedInstance, state: InstanceState) -> InstanceState:
         with contextlib.suppress(OSError):
@@ -227,3 +268,11 @@ def _claim_void(directory: InstanceDir) -> bool:
         return directory.claim_void()
     except OSError:
         return False
+
+
+def _claimant(tracked: TrackedInstance) -> ProcessIdentity | None:
+    """The supervisor that claimed the instance, or the one in memory where the claim is damaged."""
+    state = tracked.directory.state()
+    if state is None:
+        return None
+    return tracked.identity if state.is_damaged else state.identity

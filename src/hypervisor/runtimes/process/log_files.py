@@ -12,14 +12,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypervisor.runtimes.log_tail import tail_position
+from hypervisor.runtimes.process import owned_files
 from hypervisor.runtimes.process.instance_dir import LOG
 
 CHUNK = 256 * 1024
+_POSITION = re.compile(r"p(-?[0-9]{1,18})\.([0-9]{1,18})")
+T = TypeVar("T")
 _NUMBERED = re.compile(rf"{LOG}([-.])([0-9]{{1,18}})")
 
 
@@ -40,6 +45,15 @@ class Position(NamedTuple):
     file: int
     offset: int
 
+    def __str__(self) -> str:
+        return f"p{self.file}.{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position | None:
+        """The position with this text; None for other text."""
+        match = _POSITION.fullmatch(text)
+        return cls(int(match[1]), int(match[2])) if match else None
+
 
 class LogFiles:
     """The log of one instance, in its `directory` or, after its removal, in the `archive`."""
@@ -50,39 +64,15 @@ class LogFiles:
 
     def bounds(self) -> tuple[Position, Position]:
         """The positions of the oldest byte on disk and of the end."""
-        files = self._files()
-        if not files:
-            return Position(0, 0), Position(0, 0)
-        last = max(files)
-        return Position(min(files), 0), Position(last, _size(files[last]))
+        return self._with_files(_bounds)
 
     def read(self, position: Position, limit: int) -> tuple[bytes, Position]:
         """Return up to `limit` bytes from `position` or the oldest byte, and the position after them."""
-        # A file that was complete when the files were listed is complete when it is read to its end.
-        for number, path in sorted(self._files().items()):
-            if number >= position.file:
-                position = max(position, Position(number, 0))
-                if data := _read_at(path, position.offset, limit):
-                    return data, Position(number, position.offset + len(data))
-        return b"", position
+        return self._with_files(lambda files: _read(files, position, limit))
 
     def tail(self, lines: int) -> Position:
         """The position where the last `lines` lines begin."""
-        end, spans = 0, []
-        for number, path in sorted(self._files().items()):
-            begin, end = end, end + _size(path)
-            spans.append((begin, end, number, path))
-
-        def read(start: int, size: int) -> bytes:
-            stop = start + size
-            parts = ((max(start, begin), min(stop, end), begin, path) for begin, end, _, path in spans)
-            return b"".join(
-                _read_at(path, low - begin, high - low) for low, high, begin, path in parts if low < high
-            )
-
-        start = tail_position(read, 0, end, lines)
-        places = (Position(number, start - begin) for begin, _, number, _ in spans if begin <= start)
-        return max(places, default=Position(0, 0))
+        return self._with_files(lambda files: _tail(files, lines))
 
     def is_legacy_too_large(self, limits: LogLimits) -> bool:
         """Whether `bound_legacy_log` makes room."""
@@ -106,32 +96,84 @@ class LogFiles:
         for number in sorted(files)[: -limits.files + 1]:
             files[number].unlink(missing_ok=True)
 
+    def _with_files(self, action: Callable[[dict[int, Path]], T]) -> T:
+        """Run an action on the files, again if one of them is deleted or moved meanwhile."""
+        while True:
+            try:
+                return action(_regular(self._files()))
+            except FileNotFoundError:
+                continue
+
     def _files(self) -> dict[int, Path]:
         """The files by number, in the order of the output."""
-        folder = self._directory if self._directory.is_dir() else self._archive
-        files: dict[int, Path] = {}
-        with contextlib.suppress(FileNotFoundError):
-            names = [path.name for path in folder.iterdir()]
-            for match in filter(None, map(_NUMBERED.fullmatch, names)):
-                # log.1, log.2, ... of an earlier version are older than all others, the highest first.
-                files[int(match[2]) if match[1] == "-" else -int(match[2])] = folder / match[0]
-            if LOG in names:
-                files[max([0, *files]) + 1] = folder / LOG
-        return files
+        for folder in (self._directory, self._archive):
+            with contextlib.suppress(FileNotFoundError):
+                return _by_number(list(folder.iterdir()))
+        return {}
+
+
+def _by_number(paths: Iterable[Path]) -> dict[int, Path]:
+    files, legacy = {}, None
+    for path in paths:
+        if match := _NUMBERED.fullmatch(path.name):
+            # log.1, log.2, ... of an earlier version are older than all others, the highest first.
+            files[int(match[2]) if match[1] == "-" else -int(match[2])] = path
+        elif path.name == LOG:
+            legacy = path
+    if legacy is not None:
+        files[max([0, *files]) + 1] = legacy
+    return dict(sorted(files.items()))
+
+
+def _regular(files: Mapping[int, Path]) -> dict[int, Path]:
+    """Without what a workload put in the place of a file. Raises FileNotFoundError."""
+    return {number: path for number, path in files.items() if stat.S_ISREG(path.lstat().st_mode)}
+
+
+def _bounds(files: Mapping[int, Path]) -> tuple[Position, Position]:
+    if not files:
+        return Position(0, 0), Position(0, 0)
+    last = max(files)
+    return Position(min(files), 0), Position(last, files[last].stat().st_size)
+
+
+def _read(files: Mapping[int, Path], position: Position, limit: int) -> tuple[bytes, Position]:
+    # A file that was complete when the files were listed is complete when it is read to its end.
+    for number, path in files.items():
+        if number >= position.file:
+            position = max(position, Position(number, 0))
+            if data := _read_at(path, position.offset, limit):
+                return data, Position(number, position.offset + len(data))
+    return b"", position
+
+
+def _tail(files: Mapping[int, Path], lines: int) -> Position:
+    end, spans = 0, []
+    for number, path in files.items():
+        begin, end = end, end + path.stat().st_size
+        spans.append((begin, end, number, path))
+
+    def read(start: int, size: int) -> bytes:
+        stop = start + size
+        parts = ((max(start, begin), min(stop, end), begin, path) for begin, end, _, path in spans)
+        return b"".join(
+            _read_at(path, low - begin, high - low) for low, high, begin, path in parts if low < high
+        )
+
+    start = tail_position(read, 0, end, lines)
+    places = (Position(number, start - begin) for begin, _, number, _ in spans if begin <= start)
+    return max(places, default=Position(0, 0))
 
 
 def _read_at(path: Path, offset: int, limit: int) -> bytes:
-    """Up to `limit` bytes of a file; empty if there is no such file."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            return file.read(limit)
-    except FileNotFoundError:
-        return b""
+    """Up to `limit` bytes of a file. Raises FileNotFoundError."""
+    with owned_files.open_regular(path) as file:
+        file.seek(offset)
+        return file.read(limit)
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
+        return path.lstat().st_size if path.is_file() else 0
+    except OSError:
         return 0

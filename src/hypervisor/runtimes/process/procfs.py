@@ -20,9 +20,11 @@ INSTANCE_VARIABLE = "HV_INSTANCE"
 """The environment variable that identifies a process that left its session (torchrun's workers do)."""
 
 _DEAD = frozenset("ZX")
+_STOPPED = "T"
 _KERNEL_THREAD = 0x00200000
 """The flag PF_KTHREAD of include/linux/sched.h."""
 _READ_CHUNK = 64 * 1024
+_NO_PID = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,12 @@ class ProcessIdentity:
         process = read_stat(self.pid)
         return process is not None and not process.is_dead and process.start_ticks == self.start_ticks
 
+    def resume(self) -> None:
+        """Send SIGCONT if this process is stopped, as a workload can stop it. Raises OSError."""
+        process = read_stat(self.pid)
+        if process is not None and process.is_stopped and process.start_ticks == self.start_ticks:
+            process.send(signal.SIGCONT)
+
     def open_pidfd(self) -> int | None:
         """Open a pidfd. None if the process has ended. Raises OSError when no file descriptor is left."""
         try:
@@ -83,6 +91,11 @@ class Process:
     def is_dead(self) -> bool:
         """Whether the process has ended. A zombie has ended."""
         return self.state in _DEAD
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal stopped the process."""
+        return self.state == _STOPPED
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -173,8 +186,23 @@ def child_groups(pid: int) -> list[int]:
 
 def is_supervised(instance: str) -> bool:
     """Whether any supervisor of the instance lives, with or without a claim."""
-    name = instance.encode()
-    return any(_read(f"/proc/{pid}/cmdline").split(b"\0")[3:4] == [name] for pid in _all_pids())
+    return any(_is_supervisor(pid, instance) for pid in _all_pids())
+
+
+def find_supervisor(instance: str) -> ProcessIdentity | None:
+    """Find the supervisor of an instance whose claim is lost: it leads its session, unlike its children."""
+    found = (read_stat(pid) for pid in _all_pids() if _is_supervisor(pid, instance))
+    leaders = (one for one in found if one and one.session == one.pid and not one.is_dead)
+    return next((ProcessIdentity(one.pid, one.start_ticks, boot_id()) for one in leaders), None)
+
+
+def no_process() -> ProcessIdentity:
+    """Stands for a supervisor that has ended and is not known, so all processes are younger."""
+    return ProcessIdentity(_NO_PID, 0, boot_id())
+
+
+def _is_supervisor(pid: int, instance: str) -> bool:
+    return _read(f"/proc/{pid}/cmdline").split(b"\0")[3:4] == [instance.encode()]
 
 
 def read_stat(pid: int) -> Process | None:

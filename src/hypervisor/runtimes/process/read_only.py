@@ -15,6 +15,7 @@ from hypervisor.runtimes.process.logs import read_output
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
 from hypervisor.runtimes.protocol import (
     ABSENT,
+    LogChunk,
     Observation,
     ObservedState,
     Runtime,
@@ -54,8 +55,8 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
             return {name: self._observe(name) for name in self._state.instance_names()}
 
     async def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
         """As in the protocol, if the driving process uses the same data directory."""
         if InstanceName.parse(instance) is None:
             return
@@ -65,8 +66,8 @@ class ReadOnlyProcessRuntime(ReadOnlyRuntime):
         finished = asyncio.Event()
         watcher = asyncio.create_task(_watch_for_end(directory, finished))
         try:
-            async for data in read_output(log, tail=tail, follow=follow, finished=finished):
-                yield data
+            async for chunk in read_output(log, tail=tail, after=after, follow=follow, finished=finished):
+                yield chunk
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)

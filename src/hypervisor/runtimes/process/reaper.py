@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from hypervisor.runtimes.process.instance_processes import InstanceProcesses, fi
 from hypervisor.runtimes.process.procfs import Process
 from hypervisor.runtimes.process.procfs_scanner import ProcessScanner
 from hypervisor.runtimes.process.tracked_instance import TrackedInstance
+
+_log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 PAUSE_FACTOR = 4
@@ -71,13 +74,22 @@ class Reaper:
             batch = list(self._pending.values())
             remaining = await self._reap(batch)
             for pending in batch:
-                if pending.tracked.name not in remaining:
-                    del self._pending[pending.tracked.name]
-                    self._on_clean(pending.tracked)
+                if pending.tracked.name not in remaining and not self._report(pending.tracked):
+                    remaining.add(pending.tracked.name)
             pause = min(2 * pause, LONGEST_PAUSE) if len(remaining) == len(batch) else FIRST_PAUSE
             if self._pending:
                 took = self._clock.monotonic() - began
                 await asyncio.sleep(max(pause if remaining else 0.0, PAUSE_FACTOR * took))
+
+    def _report(self, tracked: TrackedInstance) -> bool:
+        """Report a clean instance. False to try again: an error of one must not stop the others."""
+        try:
+            self._on_clean(tracked)
+        except Exception:
+            _log.exception("cannot conclude the instance %s", tracked.name)
+            return False
+        self._pending.pop(tracked.name, None)
+        return True
 
     async def _reap(self, batch: Collection[_Pending]) -> set[str]:
         """Kill the remaining processes. Return the names of the instances that are not over."""
@@ -100,6 +112,8 @@ class Reaper:
             kill_workload(pending.tracked, processes)
         elif self._clock.monotonic() - pending.since > DRAIN_SECONDS:
             send_all(processes.helpers, signal.SIGKILL)
+        else:
+            send_all((one for one in processes.helpers if one.is_stopped), signal.SIGCONT)
 
 
 def kill_workload(tracked: TrackedInstance, processes: InstanceProcesses) -> None:

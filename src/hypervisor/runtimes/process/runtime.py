@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypervisor.runtimes.process.instance_dir import LaunchRecord, StateRoot
 from hypervisor.runtimes.process.instance_tracker import InstanceTracker
 from hypervisor.runtimes.process.log_files import LogFiles, LogLimits
 from hypervisor.runtimes.process.logs import read_output
+from hypervisor.runtimes.process.owned_files import SHORTAGES, unlock
 from hypervisor.runtimes.process.procfs import ProcessIdentity, read_stat
 from hypervisor.runtimes.process.spawner import DirectSpawner, Spawner, SubreaperSpawner
 from hypervisor.runtimes.process.supervisor import Placement
@@ -28,12 +30,15 @@ from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchFailed,
     LaunchSpec,
+    LogChunk,
     Observation,
     ObservedState,
     Runtime,
     RuntimeInfo,
     RuntimeUnavailable,
 )
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_LIMITS = LogLimits()
 HOUSEKEEPING_INTERVAL = 1.0
@@ -116,9 +121,8 @@ class ProcessRuntime:
             tracked = self._instances.find(instance)
             if tracked is None:
                 return True
-            if not self._is_removable(tracked):
+            if not self._is_removable(tracked) or not self._archive(tracked):
                 return False
-            self._state.archive_logs(tracked.directory)
             if tracked.cgroup is not None:
                 tracked.cgroup.remove()
             self._instances.forget(tracked)
@@ -135,18 +139,19 @@ class ProcessRuntime:
             }
 
     async def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
         if InstanceName.parse(instance) is None:
             return
         with self._opened():
             tracked = self._instances.find(instance)
             if tracked is not None:
+                unlock(tracked.directory.path)
                 log, finished = tracked.log, tracked.finished
             else:
                 log, finished = self._archived_log(instance), _set_event()
-        async for data in read_output(log, tail=tail, follow=follow, finished=finished):
-            yield data
+        async for chunk in read_output(log, tail=tail, after=after, follow=follow, finished=finished):
+            yield chunk
 
     async def purge_logs(self, instance: str) -> None:
         """Delete the archived logs. The logs of an instance that was not removed stay."""
@@ -184,8 +189,15 @@ class ProcessRuntime:
             ) from error
 
     def _observe(self, name: str) -> Observation:
-        tracked = self._instances.find(name)
-        return ABSENT if tracked is None else tracked.observe()
+        """One instance. What is wrong with it alone must not hide the others."""
+        try:
+            tracked = self._instances.find(name)
+            return ABSENT if tracked is None else tracked.observe()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in SHORTAGES:
+                raise
+            _log.exception("cannot read the instance %s", name)
+            return Observation(ObservedState.RUNNING, message=f"its state cannot be read: {error}")
 
     def _choose_containment(self) -> None:
         """Use control groups if this process may create them, else child subreapers."""
@@ -230,6 +242,17 @@ class ProcessRuntime:
             return True
         return tracked.observe().state is ObservedState.CREATED and tracked.directory.claim_void()
 
+    def _archive(self, tracked: TrackedInstance) -> bool:
+        """Move the files away. False if they cannot be moved now, which a workload can bring about."""
+        try:
+            self._state.archive_logs(tracked.directory)
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
+            _log.warning("cannot remove the instance %s: %s", tracked.name, error)
+            return False
+        return True
+
     def _discard(self, path: Path) -> None:
         """Move a directory to the trash, which the housekeeping empties."""
         self._state.discard(path)
@@ -245,11 +268,18 @@ class ProcessRuntime:
                 await self._empty_trash()
             await asyncio.sleep(self._interval)
             for tracked in self._instances.live():
-                # A full disk, or a full file table, must not end the housekeeping: it tries again.
-                with contextlib.suppress(OSError):
-                    self._instances.poll(tracked)
-                    if tracked.log.is_legacy_too_large(self._limits):
-                        await asyncio.to_thread(tracked.log.bound_legacy_log, self._limits)
+                await self._keep_house(tracked)
+
+    async def _keep_house(self, tracked: TrackedInstance) -> None:
+        """Nothing that is wrong with one instance may end the housekeeping: it tries again."""
+        try:
+            self._instances.poll(tracked)
+            if tracked.log.is_legacy_too_large(self._limits):
+                await asyncio.to_thread(tracked.log.bound_legacy_log, self._limits)
+        except OSError as error:
+            _log.debug("cannot look after the instance %s: %s", tracked.name, error)
+        except Exception:
+            _log.exception("cannot look after the instance %s", tracked.name)
 
     async def _empty_trash(self) -> None:
         self._has_trash = False
@@ -257,6 +287,8 @@ class ProcessRuntime:
             await asyncio.to_thread(self._state.empty_trash)
         except OSError:
             self._has_trash = True
+        except Exception:
+            _log.exception("cannot empty the trash")
 
 
 def _set_event() -> asyncio.Event:

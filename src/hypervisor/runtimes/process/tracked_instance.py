@@ -10,11 +10,11 @@ from hypervisor.kernel.exit_code import describe_exit_code
 from hypervisor.runtimes.process.cgroups import Cgroup
 from hypervisor.runtimes.process.instance_dir import (
     InstanceDir,
-    InstanceState,
     LaunchRecord,
     StopOrder,
     utc,
 )
+from hypervisor.runtimes.process.instance_state import InstanceState
 from hypervisor.runtimes.process.log_files import LogFiles
 from hypervisor.runtimes.process.ports import HOST
 from hypervisor.runtimes.process.procfs import ProcessIdentity, boot_id
@@ -84,7 +84,7 @@ class TrackedInstance:
         return Observation(
             ObservedState.EXITED,
             exit_code=state.exit_code,
-            started_at=started if state.identity else None,
+            started_at=started if state.identity or state.is_damaged else None,
             finished_at=None if state.exit_code is None else finished,
             message=self._message(state),
         )
@@ -95,13 +95,15 @@ class TrackedInstance:
 
     def _message(self, state: InstanceState) -> str | None:
         match state.exit_code:
+            case None if state.is_damaged:
+                return "exit code unknown: its state file is damaged"
             case None if state.identity is None:
                 return "never started: the supervisor ended before it could start the program"
             case None if state.identity and state.identity.boot_id != boot_id():
                 return "exit code unknown: the machine restarted while the workload ran"
             case None:
                 return "exit code unknown: the supervisor was killed from outside the hypervisor"
-            case code if code == TERMINATED and state.identity is None:
+            case code if code == TERMINATED and state.identity is None and not state.is_damaged:
                 return "stopped before it started"
             case (exit_code.NOT_EXECUTABLE | exit_code.NOT_FOUND) as code:
                 return f"ended with {describe_exit_code(code)}; see its log"

@@ -11,12 +11,12 @@ simulate/log          the lines that it writes at its start
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hypervisor.runtimes.log_tail import tail_position
-from hypervisor.runtimes.protocol import LaunchFailed, Observation, ObservedState
+from hypervisor.runtimes.protocol import LaunchFailed, LogChunk, Observation, ObservedState
 
 PREFIX = "simulate/"
 LABELS = frozenset({"duration", "exit-code", "start-delay", "fail-start", "ignore-term", "log"})
@@ -75,12 +75,17 @@ class SimulatedInstance:
         self.begins_at = min(self.begins_at, takes_effect)
         return True
 
-    def output(self, tail: int | None) -> bytes:
-        """The last `tail` lines of the log; None: all lines. Each ends with a newline."""
+    def output(self, tail: int | None, after: str | None) -> Iterator[LogChunk]:
+        """The log as in `Runtime.logs`, each line with a newline. A position is an offset."""
         data = f"{self.log}\n".encode(errors="replace") if self.log else b""
-        if tail is None:
-            return data
-        return data[tail_position(lambda start, size: data[start : start + size], 0, len(data), tail) :]
+        begin = 0
+        if after is not None:
+            begin = min(int(after), len(data)) if after.isdecimal() and len(after) < 10 else 0
+        elif tail is not None:
+            begin = tail_position(lambda start, size: data[start : start + size], 0, len(data), tail)
+        yield LogChunk(b"", str(begin))
+        if begin < len(data):
+            yield LogChunk(data[begin:], str(len(data)))
 
     def observe(self, now: float) -> Observation:
         """The state at `now`. An end that was observed is final."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypervisor.kernel.clock import Clock
 from hypervisor.kernel.names import InstanceName
 from hypervisor.runtimes.kinds import RuntimeSetup
-from hypervisor.runtimes.protocol import ABSENT, Observation, ObservedState, Runtime, RuntimeInfo
+from hypervisor.runtimes.protocol import ABSENT, LogChunk, Observation, ObservedState, Runtime, RuntimeInfo
 from hypervisor.runtimes.read_only import ReadOnlyRuntime
 from hypervisor.runtimes.simulated.instance_files import InstanceFiles
 
@@ -42,14 +42,14 @@ class ReadOnlySimulatedRuntime(ReadOnlyRuntime):
         return {name: self._observe(name) for name in self._files.load()}
 
     async def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
         """The lines of `simulate/log`. With `follow` the iterator ends when the instance has ended."""
         simulated = self._files.read(instance) if InstanceName.parse(instance) else None
         if simulated is None:
             return
-        if data := simulated.output(tail):
-            yield data
+        for chunk in simulated.output(tail, after):
+            yield chunk
         while follow:
             if self._observe(instance).state not in (ObservedState.CREATED, ObservedState.RUNNING):
                 return

@@ -16,6 +16,7 @@ from hypervisor.runtimes.kinds import RuntimeSetup
 from hypervisor.runtimes.protocol import (
     ABSENT,
     LaunchSpec,
+    LogChunk,
     Observation,
     ObservedState,
     Runtime,
@@ -103,15 +104,15 @@ class SimulatedRuntime:
         return {name: simulated.observe(now) for name, simulated in self._instances.items()}
 
     async def logs(
-        self, instance: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
         """The lines of `simulate/log`. `remove` deletes them with the instance."""
         self._load()
         simulated = self._instances.get(instance)
         if simulated is None:
             return
-        if data := simulated.output(tail):
-            yield data
+        for chunk in simulated.output(tail, after):
+            yield chunk
         if follow:
             await self._wait_for_end(instance)
 

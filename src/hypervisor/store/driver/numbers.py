@@ -6,13 +6,21 @@ from hypervisor.errors import StartupError
 from hypervisor.store.driver.libpq_defaults import Parameter
 
 DEFAULT_PORT = 5432
+MAX_WHOLE_NUMBER = 2**31 - 1
+"""The highest number of a C `int`, which the system and the driver take."""
 
 
-def whole_number(parameter: Parameter) -> int:
-    """A number of 0 or more. Raises StartupError."""
+def whole_number(parameter: Parameter, most: int = MAX_WHOLE_NUMBER) -> int:
+    """A number from 0 to `most`. Raises StartupError."""
     if not (parameter.value.isascii() and parameter.value.isdecimal()):
         raise StartupError(f"{parameter.place}={parameter.value} is not a number; write a whole number")
-    return int(parameter.value)
+    digits = parameter.value.lstrip("0") or "0"
+    # Python refuses to convert some thousand digits.
+    if len(digits) > len(str(most)) or int(digits) > most:
+        raise StartupError(
+            f"{parameter.place}={parameter.value} is too high; write a number from 0 to {most}"
+        )
+    return int(digits)
 
 
 def seconds(parameter: Parameter, default: float) -> float:

@@ -10,7 +10,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from hypervisor.errors import StartupError
 from hypervisor.store.driver.libpq_defaults import Parameter
-from hypervisor.store.driver.numbers import whole_number
+from hypervisor.store.driver.numbers import MAX_WHOLE_NUMBER, whole_number
 
 SocketOption = tuple[int, int, int]
 """Level, option and value, as for `socket.setsockopt`."""
@@ -20,6 +20,15 @@ _KEEPALIVE_OPTIONS = {
     "keepalives_interval": "TCP_KEEPINTVL",
     "keepalives_count": "TCP_KEEPCNT",
 }
+
+
+_MAX = {
+    "keepalives_idle": 32767,
+    "keepalives_interval": 32767,
+    "keepalives_count": 127,
+    "tcp_user_timeout": MAX_WHOLE_NUMBER,
+}
+"""The highest values that Linux takes."""
 
 
 def socket_options(parameters: Mapping[str, Parameter]) -> list[SocketOption]:
@@ -56,7 +65,11 @@ def _keepalives(parameters: Mapping[str, Parameter]) -> bool:
 
 def _given(parameters: Mapping[str, Parameter], names: Mapping[str, str]) -> list[SocketOption]:
     """The options that have a value other than 0, which means the default of the system."""
-    values = {option: whole_number(parameters[name]) for name, option in names.items() if name in parameters}
+    values = {
+        option: whole_number(parameters[name], _MAX[name])
+        for name, option in names.items()
+        if name in parameters
+    }
     return [
         (socket.IPPROTO_TCP, getattr(socket, option), value)
         for option, value in values.items()

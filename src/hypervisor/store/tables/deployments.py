@@ -48,7 +48,7 @@ class Deployment(Base):
     docker_image: Mapped[str | None] = mapped_column(String(512))
     command: Mapped[list[str] | None]
     env: Mapped[dict[str, Any] | None]
-    """Plain values as text; secret ones as {"encrypted": ...}."""
+    """Plain values as text; secret ones as {"encrypted": ...}, or {"lost": ...} after a loss of the key."""
     ports: Mapped[list[int] | None]
     working_dir: Mapped[str | None] = mapped_column(String(1024))
     read_only_root: Mapped[bool] = mapped_column(default=False)

@@ -115,6 +115,7 @@ def test_only_logs_are_deleted_by_age(tmp_path: Path) -> None:
         os.utime(folder, (age, age))
     for name, age in {
         "hv-abcd-3-1-0.log": expired,
+        "hv-abcd-6-1-0.log.gz": expired,
         "hv-abcd-4-1-0.log": recent,
         "hv-abcd-5-1-0.due": expired,
     }.items():

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.docker
 
 ENDS = "until [ -e /tmp/end ]; do sleep 0.02; done; echo run; exit 3"
 """Ends once `/tmp/end` exists. The file survives a restart: a further run of the container ends at once."""
+DEAF_AT_FIRST_AGAIN = "[ ! -e /tmp/again ] || { trap '' TERM; sleep 0.3; trap - TERM; }; touch /tmp/again; "
+"""The second run is like an init that has no handler yet when the first signal arrives."""
 ENDS_ONCE = "[ -e /tmp/again ] || { touch /tmp/again; sleep 0.5; exit 3; }; " + SLEEPS
 """Fails in its first run. Each further run of the same container lasts until it is stopped."""
 
@@ -92,7 +94,7 @@ async def test_a_start_between_the_record_and_the_removal_continues_the_attempt(
 
 async def test_a_stopped_container_that_is_started_again_is_stopped_again_at_once(site: DockerSite) -> None:
     async with site.server(), watched(site):
-        deployment, instance = await site.running(SLEEPS, grace_period_seconds=3600)
+        deployment, instance = await site.running(DEAF_AT_FIRST_AGAIN + SLEEPS, grace_period_seconds=3600)
         site.proxy.hold(rb"DELETE \S+/containers/")
         await site.world.stop(deployment)
         await eventually(lambda: any(one.startswith("DELETE") for one in site.proxy.requests))

@@ -12,7 +12,14 @@ from hypervisor.control.scheduler.commit import commit_plan
 from hypervisor.control.scheduler.snapshot_loader import ClusterView, load_cluster
 from hypervisor.kernel.engine_ref import EngineRef
 from hypervisor.lifecycle.states import State
-from hypervisor.runtimes.protocol import LaunchSpec, Observation, Runtime, RuntimeInfo, RuntimeUnavailable
+from hypervisor.runtimes.protocol import (
+    LaunchSpec,
+    LogChunk,
+    Observation,
+    Runtime,
+    RuntimeInfo,
+    RuntimeUnavailable,
+)
 from hypervisor.runtimes.simulated.runtime import SimulatedRuntime
 from hypervisor.scheduling.plan import plan
 from hypervisor.scheduling.plan_result import Plan
@@ -67,8 +74,10 @@ class DisconnectableRuntime:
         self._check()
         return await self._inner.list_instances()
 
-    def logs(self, instance: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[bytes]:
-        return self._inner.logs(instance, tail=tail, follow=follow)
+    def logs(
+        self, instance: str, *, tail: int | None = None, after: str | None = None, follow: bool = False
+    ) -> AsyncIterator[LogChunk]:
+        return self._inner.logs(instance, tail=tail, after=after, follow=follow)
 
     async def purge_logs(self, instance: str) -> None:
         self._check()

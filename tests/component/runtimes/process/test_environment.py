@@ -23,6 +23,9 @@ from hypervisor.runtimes.protocol import LaunchSpec
 from tests.support.observing import end_of
 from tests.support.process_runtime import log_of, new_name, shell
 
+OF_THE_C_LIBRARY = 0b11 << 31
+"""Signals 32 and 33, whose dispositions a program cannot set."""
+
 SHELLS = ("dash", "bash", "busybox")
 
 SPECIAL = (
@@ -138,6 +141,32 @@ async def test_a_program_that_is_gone_at_the_exec_is_explained(
     ended = await end_of(runtime, spec.instance)
     assert ended.exit_code in (126, 127)
     assert str(program) in "".join(await log_of(runtime, spec.instance))
+
+
+@pytest.mark.parametrize("env", [{}, {"OPTIND": "1"}])
+async def test_a_workload_starts_with_no_ignored_signal(runtime: ProcessRuntime, env: dict[str, str]) -> None:
+    spec = shell("grep SigIgn /proc/self/status", env=env)
+    await runtime.start(spec)
+    await end_of(runtime, spec.instance)
+    (line,) = await log_of(runtime, spec.instance)
+    assert int(line.split()[1], 16) & ~OF_THE_C_LIBRARY == 0
+
+
+@pytest.mark.parametrize("env", [{}, {"OPTIND": "1"}])
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_a_script_without_an_interpreter_runs_in_the_shell(
+    runtime: ProcessRuntime, tmp_path: Path, env: dict[str, str], by_name: bool
+) -> None:
+    program = tmp_path / "folder" / "program"
+    program.parent.mkdir()
+    program.write_text('echo "$0 $1"; exit 3\n')
+    program.chmod(0o755)
+    path = {"PATH": f"/nowhere:{tmp_path}/folder:{os.environ['PATH']}"}
+    command = ("program" if by_name else str(program), "two words")
+    spec = LaunchSpec(new_name(), Resources(), command=command, env=env | path)
+    await runtime.start(spec)
+    assert (await end_of(runtime, spec.instance)).exit_code == 3
+    assert await log_of(runtime, spec.instance) == [f"{program} two words"]
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "ENV"])

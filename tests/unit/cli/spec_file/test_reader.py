@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -402,3 +403,49 @@ def test_the_type_of_a_field_decides_how_it_is_read() -> None:
     assert CONVERTERS["required_ram_gb"] is values.number
     assert CONVERTERS["working_dir"] is values.text
     assert CONVERTERS["retry_exit_codes"] is values.wholes
+
+
+MANY = ",".join(["x"] * 30_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"- &a {{name: a, command: [{MANY}]}}\n" + "- *a\n" * 1000,
+        f"command: [{MANY}]\ndeployments:\n" + "- name: a\n" * 1000,
+        f"- &a {{name: a, command: [{MANY}]}}\n" + "- {<<: *a, name: b}\n" * 1000,
+        f"- name: a\n  command: &c [{MANY}]\n" + "- name: b\n  command: *c\n" * 1000,
+        "---\n".join([f"- &a {{name: a, command: [{MANY[:1400]}]}}\n" + "- *a\n" * 500] * 5),
+        f"- name: a\n  command: [&t {'x' * 500_000}{', *t' * 10_000}]\n",
+        f"- name: a\n  env: {{A: &v {{value: {'x' * 500_000}}}}}\n" + "- name: b\n  env: {A: *v}\n" * 1000,
+        f"- name: a\n  env: &e {{{','.join(f'A{n}: x' for n in range(9000))}}}\n"
+        + "- name: b\n  env: {<<: *e}\n" * 1000,
+    ],
+    ids=["deployments", "defaults", "merged", "commands", "documents", "texts", "values", "environments"],
+)
+def test_a_short_file_that_stands_for_millions_of_values_is_refused_at_once(
+    text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(text)
+    started = process_time()
+    with pytest.raises(WrongUsage, match=r"jobs\.yaml:\d+: more than 2 MiB with what aliases repeat"):
+        read_file(str(file))
+    assert process_time() - started < 10
+
+
+def test_a_thousand_deployments_may_share_their_values(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    arguments = ",".join(["x"] * 100)
+    file.write_text(
+        f"command: [{arguments}]\nlabels: &l {{a: b}}\ndeployments:\n"
+        + "- {name: a, env: {<<: *l, c: d}}\n" * 1000
+    )
+    requests = read_file(str(file)).requests
+    assert len(requests) == 1000
+    assert requests[999] == {
+        "name": "a",
+        "command": ["x"] * 100,
+        "labels": {"a": "b"},
+        "env": {"a": "b", "c": "d"},
+    }

@@ -159,6 +159,16 @@ def test_keepalives_are_on_as_in_libpq() -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000),
     ]
+    # The system takes the highest values that are accepted.
+    highest = options(
+        keepalives_idle="32767",
+        keepalives_interval="32767",
+        keepalives_count="127",
+        tcp_user_timeout="2147483647",
+    )
+    with socket.socket() as opened:
+        for option in highest:
+            opened.setsockopt(*option)
 
 
 def test_the_environment_of_libpq_fills_what_the_url_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +221,14 @@ def test_a_service_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ("connect_timeout=-1", "connect_timeout=-1 is not a duration; write seconds"),
         ("keepalives=maybe", "keepalives=maybe is not supported; write 0 or 1"),
         ("keepalives_idle=x", "keepalives_idle=x is not a number; write a whole number"),
+        ("keepalives_idle=40000", "keepalives_idle=40000 is too high; write a number from 0 to 32767"),
+        ("keepalives_idle=99999999999", "is too high; write a number from 0 to 32767"),
+        ("keepalives_interval=32768", "is too high; write a number from 0 to 32767"),
+        ("keepalives_count=300", "keepalives_count=300 is too high; write a number from 0 to 127"),
+        ("keepalives_count=2147483648", "is too high; write a number from 0 to 127"),
+        ("tcp_user_timeout=2147483648", "is too high; write a number from 0 to 2147483647"),
+        (f"tcp_user_timeout={'9' * 5000}", "is too high; write a number from 0 to 2147483647"),
+        ("prepared_statement_cache_size=2147483648", "write a number from 0 to 2147483647"),
         ("port=abc", "port=abc is not a port; write a number from 1 to 65535"),
         ("port=0", "port=0 is not a port; write a number from 1 to 65535"),
         ("host=a,b,c&port=1,2", "port has 2 ports for 3 hosts; write one, or one for each host"),

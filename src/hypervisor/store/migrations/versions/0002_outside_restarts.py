@@ -1,13 +1,13 @@
 """What the engine reports about an attempt: a start from outside, its health, and its end.
 
-Revision ID: 0002_p7
+Revision ID: 0002
 Revises: 0001
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_p7"
+revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
