@@ -13,7 +13,7 @@ from hypervisor.client.errors import ApiError, UnexpectedResponse, Unreachable
 from hypervisor.client.models import Event
 from hypervisor.client.outages import Outage
 from hypervisor.client.records import parse_object
-from hypervisor.client.states import ACTIVE, DELETED, ENDED
+from hypervisor.client.states import DELETED, ENDED, OCCUPYING, WAITING
 from hypervisor.client.transport import Params, Transport
 from hypervisor.kernel.log_text import LOG, MAX_EVENT_BYTES, PARTIAL, POSITION, lines_of, piece_of
 
@@ -26,7 +26,7 @@ MOST_DIGITS = 19
 """Of an id in a database."""
 MOST_QUOTED = 40
 """Characters of a response in an error line."""
-_ENDS = {*ENDED, *ACTIVE, DELETED}
+_ENDS = {*ENDED, *WAITING, *OCCUPYING, DELETED}
 
 
 class LogStream:

@@ -46,7 +46,7 @@ def test_a_server_error_is_reported_with_the_request_id() -> None:
 
 def test_a_missing_cluster_names_the_option() -> None:
     failed = ApiError(422, "cluster_id_required", "Give cluster_id: 1 (a), 2 (b).")
-    assert describe(failed) == (1, "Give cluster_id: 1 (a), 2 (b). (on the command line: --cluster NAME)")
+    assert describe(failed) == (1, "Set --cluster: 1 (a), 2 (b).")
 
 
 def test_every_refused_field_is_printed() -> None:

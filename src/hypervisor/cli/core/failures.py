@@ -26,6 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _COMMAND_LINE = {
     "?force=true": "--force",
+    "Give cluster_id": "Set --cluster",
     "POST .../regenerate-invite": "`hypervisor org invite --regenerate`",
 }
 """What a refusal of the API advises, in terms of the command line."""
@@ -104,18 +105,16 @@ def _usage(error: typer.TyperException) -> str:
 
 def _refusal(error: ApiError) -> str:
     line = _one_line(error.detail)
-    for term, own in _COMMAND_LINE.items():
-        line = line.replace(term, own)
     if len(errors := field_errors(error)) > 1:
         return _every_field(errors)
+    for term, own in _COMMAND_LINE.items():
+        line = line.replace(term, own)
     if error.code == "not_authenticated":
         return "you are not logged in to this server: use `hypervisor login`, or `hypervisor register`"
     if error.code in _SESSION_LOST and os.environ.get("HYPERVISOR_TOKEN"):
         return f"{line} (correct HYPERVISOR_TOKEN, or unset it and log in with `hypervisor login`)"
     if error.code in _SESSION_LOST:
         return f"{line} (log in with `hypervisor login`)"
-    if error.code == "cluster_id_required":
-        return f"{line} (on the command line: --cluster NAME)"
     request_id = error.extra.get("request_id")
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and request_id:
         return f"{line} (see request {request_id} in the server's log)"
