@@ -41,7 +41,8 @@ asyncio.run(main(*sys.argv[1:]))
     "script", ["chmod 0 ..", "chmod a-w ..", "chmod 0 .. ; chmod 0 .", "chmod 0 ../state"]
 )
 async def test_a_locked_instance_ends_and_leaves_nothing(tmp_path: Path, script: str) -> None:
-    end = await run(tmp_path, f"echo here; {script}; exit 3")
+    stored = "while [ ! -s ../log-1 ]; do sleep 0.01; done"
+    end = await run(tmp_path, f"echo here; {stored}; {script}; exit 3")
     assert end["log"] == ["here"]
     assert end["code"] in (3, None)
     assert end["removed"]
