@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypervisor.runtimes.docker import line_merger, record_file
 from hypervisor.runtimes.docker.log_output import Output
 from hypervisor.runtimes.docker.log_place import Place
-from hypervisor.runtimes.docker.log_records import Record, frame, seconds, take_records
+from hypervisor.runtimes.docker.log_records import Record, frame, seconds, take_records, until_repeated
 
 STEPS = st.lists(
     st.tuples(
@@ -93,3 +93,16 @@ def test_a_request_begins_a_little_before_the_place() -> None:
     assert place is not None
     assert place.window == {"since": "1767225601.5"}
     assert seconds(b"1970-01-01T00:00:00.25Z", 9) == "0.25"
+
+
+@given(STEPS, st.data())
+def test_a_file_that_the_engine_sends_again_is_not_read_again(
+    steps: list[tuple[int, int, bytes]], data: st.DataObject
+) -> None:
+    records = records_of([(1, later + 1, text) for _, later, text in steps])
+    begin = data.draw(st.integers(0, max(0, len(records) - 1)))
+    cut = data.draw(st.integers(0, len(records)))
+    latest: dict[int, bytes] = {}
+    repeated = [*records, *records[begin:]] if len(records) - begin > 1 else records
+    in_order = [*until_repeated(repeated[:cut], latest), *until_repeated(repeated[cut:], latest)]
+    assert in_order == records

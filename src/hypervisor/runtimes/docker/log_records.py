@@ -40,6 +40,20 @@ def take_records(buffer: bytearray) -> list[Record]:
     return records
 
 
+def until_repeated(records: Iterable[Record], latest: dict[int, bytes]) -> list[Record]:
+    """The records before the first that is older than the one before it in its stream: it is a repeat.
+
+    `latest` has the last time of each stream, and is updated.
+    """
+    in_order = []
+    for record in records:
+        if record.time < latest.get(record.stream, b""):
+            break
+        latest[record.stream] = record.time
+        in_order.append(record)
+    return in_order
+
+
 def frame(record: Record) -> bytes:
     """The record as `take_records` reads it."""
     return _FRAME_HEADER.pack(record.stream, len(record.time) + 1 + len(record.data)) + b"%b %b" % record[1:3]

@@ -1,10 +1,10 @@
 """Reads the log of a container from the engine.
 
-A request with `follow` is used for the newest output only. Docker ends it at a rotation of the log (20.10,
-driver `local`), ends it before the last records when the container ends, and leaves out a whole file when the
-reader is slower than the rotation. A request without `follow` returns all records that are stored. So each
-followed log begins, ends and goes on after a pause with a request without `follow`, from the exact place of
-the last record.
+A request with `follow` is used for the newest output only. At a rotation of the log Docker (20.10, driver
+`local`) ends it or sends the new file a second time. Docker also ends it before the last records when the
+container ends, and leaves out a whole file when the reader is slower than the rotation. A request without
+`follow` returns all records that are stored. So each followed log begins, ends and goes on after a pause with
+a request without `follow`, from the exact place of the last record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hypervisor.runtimes.docker.client import DockerClient
 from hypervisor.runtimes.docker.config import EXACT_LOG_DRIVER
 from hypervisor.runtimes.docker.log_output import Output
 from hypervisor.runtimes.docker.log_place import NewRecords, Place
-from hypervisor.runtimes.docker.log_records import ENGINE_ERROR, Record, take_records
+from hypervisor.runtimes.docker.log_records import ENGINE_ERROR, Record, take_records, until_repeated
 from hypervisor.runtimes.docker.log_window import place_of_tail
 from hypervisor.runtimes.protocol import LogChunk, RuntimeUnavailable
 
@@ -127,7 +127,7 @@ class ContainerLog:
     async def followed(self, window: Mapping[str, str]) -> AsyncGenerator[list[Record], None]:
         """New records in batches, as long as none can be missing between them."""
         async with self._client.stream(self._path, _params(window, follow=True)) as body:
-            buffer, full = bytearray(), 0
+            buffer, full, latest = bytearray(), 0, dict[int, bytes]()
             while full < _FULL_CHUNKS:
                 try:
                     async with asyncio.timeout(_CHECK_SECONDS):
@@ -138,7 +138,11 @@ class ContainerLog:
                     break
                 full = full + 1 if len(chunk) == _CHUNK else 0
                 buffer += chunk
-                yield take_records(buffer)
+                records = take_records(buffer)
+                in_order = until_repeated(records, latest)
+                yield in_order
+                if len(in_order) < len(records):
+                    break
         if full < _FULL_CHUNKS:
             await asyncio.sleep(_PAUSE_SECONDS)
 
