@@ -154,8 +154,8 @@ MUTANTS = (
     Mutant(
         "the pid alone is trusted",
         "runtimes/process/procfs.py",
-        " and process.start_ticks == self.start_ticks\n\n    def open_pidfd",
-        "\n\n    def open_pidfd",
+        " and process.start_ticks == self.start_ticks\n\n    def resume",
+        "\n\n    def resume",
         "tests/component/runtimes/process/test_adoption.py -k reused_pid",
         also=(
             (
