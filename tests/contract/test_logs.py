@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from hypervisor.runtimes.protocol import LogChunk, Runtime
-from tests.contract.runtime_cases import CASES, RuntimeCase
+from tests.contract.runtime_cases import RuntimeCase
 from tests.support.logs import output_of
 from tests.support.observing import end_of
 from tests.support.wait import PROMPT, eventually
 
 TICK = b"tick\n"
 MAX_POSITION = 200
-
-
-@pytest.fixture(params=[pytest.param(case, marks=case.marks, id=case.name) for case in CASES])
-async def runtime_case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RuntimeCase]:
-    kind: type[RuntimeCase] = request.param
-    if reason := kind.unavailable():
-        pytest.skip(reason)
-    case = kind(tmp_path)
-    yield case
-    await case.clean_up()
 
 
 @pytest.fixture
@@ -59,15 +47,6 @@ async def test_both_streams_go_on_after_each_position(shell_case: RuntimeCase) -
     await check_positions(shell_case, spec.instance, whole)
 
 
-def check(output: bytes | bytearray, expected: bytes) -> None:
-    """Compare without a listing of all differences, which takes minutes for outputs of this size."""
-    if output != expected:
-        place = next(
-            (at for at, pair in enumerate(zip(output, expected, strict=False)) if len(set(pair)) > 1), -1
-        )
-        pytest.fail(f"{len(output)} bytes, not {len(expected)}; at {place}: {output[place : place + 40]!r}")
-
-
 async def test_identical_lines_go_on_over_a_rotation(
     shell_case: RuntimeCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,16 +76,7 @@ async def test_a_followed_log_goes_on_over_rotations(
     shell_case: RuntimeCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell_case.bound_logs(monkeypatch, 9_000)
-    runtime = shell_case.open()
-    spec = shell_case.writes("seq 1 10000", then="seq 10001 16000")
-    await runtime.start(spec)
-    output = bytearray()
-    async with asyncio.timeout(PROMPT):
-        async for chunk in runtime.logs(spec.instance, follow=True):
-            output += chunk.data
-            if output.endswith(b"\n10000\n"):
-                await shell_case.let_go(spec.instance)
-    check(output, numbers(1, 16000))
+    await check_followed(shell_case, 10_000, 16_000)
 
 
 async def test_a_follower_that_is_slower_than_the_rotation_misses_nothing_that_is_stored(
@@ -114,16 +84,7 @@ async def test_a_follower_that_is_slower_than_the_rotation_misses_nothing_that_i
 ) -> None:
     """An engine that is asked to follow leaves out a whole file then."""
     shell_case.bound_logs(monkeypatch, 40_000)
-    runtime = shell_case.open()
-    spec = shell_case.writes("seq 1 100", then="seq 101 90000")
-    await runtime.start(spec)
-    output = bytearray()
-    async with asyncio.timeout(PROMPT):
-        async for chunk in runtime.logs(spec.instance, follow=True):
-            output += chunk.data
-            if output.endswith(b"\n100\n"):
-                await shell_case.let_go(spec.instance)
-    check(output, numbers(1, 90_000))
+    await check_followed(shell_case, 100, 90_000)
 
 
 @pytest.mark.parametrize("begins_late", [False, True])
@@ -145,7 +106,7 @@ async def test_a_follower_that_is_behind_goes_on_in_the_log_of_a_removed_instanc
     async with asyncio.timeout(PROMPT):
         async for chunk in followed:
             output += chunk.data
-    check(output, numbers(1, 16000))
+    check_output(output, numbers(1, 16000))
     assert await output_of(runtime, spec.instance) == output
 
 
@@ -156,6 +117,29 @@ async def test_a_text_that_is_no_position_is_the_beginning(runtime_case: Runtime
     await end_of(runtime, spec.instance)
     for text in ("x", "-1", "p1", "r0.0,1~1~x", "r0.0,1~1~2026-99-99T00:00:00Z", "b7", "9" * 40):
         assert await output_after(runtime, spec.instance, text) == b"one\ntwo\n"
+
+
+async def check_followed(case: RuntimeCase, first: int, last: int) -> None:
+    """Follow an instance that writes 1 to `first`, and the rest once these were read."""
+    runtime = case.open()
+    spec = case.writes(f"seq 1 {first}", then=f"seq {first + 1} {last}")
+    await runtime.start(spec)
+    output = bytearray()
+    async with asyncio.timeout(PROMPT):
+        async for chunk in runtime.logs(spec.instance, follow=True):
+            output += chunk.data
+            if output.endswith(b"\n%d\n" % first):
+                await case.let_go(spec.instance)
+    check_output(output, numbers(1, last))
+
+
+def check_output(output: bytes | bytearray, expected: bytes) -> None:
+    """Compare without a listing of all differences, which takes minutes for outputs of this size."""
+    if output != expected:
+        place = next(
+            (at for at, pair in enumerate(zip(output, expected, strict=False)) if len(set(pair)) > 1), -1
+        )
+        pytest.fail(f"{len(output)} bytes, not {len(expected)}; at {place}: {output[place : place + 40]!r}")
 
 
 def numbers(first: int, last: int) -> bytes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +14,10 @@ from hypervisor.kernel.command import in_shell
 from hypervisor.kernel.exec_limits import MAX_STRING_BYTES, MAX_TOTAL_BYTES, check_total
 from hypervisor.runtimes.kinds import RUNTIMES
 from hypervisor.runtimes.protocol import ABSENT, LaunchFailed, LaunchSpec, ObservedState, Runtime
-from tests.contract.runtime_cases import CASES, RuntimeCase, ShellCase
+from tests.contract.runtime_cases import RuntimeCase, ShellCase
 from tests.support.logs import line_by_line, lines_of, output_of
 from tests.support.observing import end_of, observation_of
 from tests.support.wait import PROMPT, eventually
-
-
-@pytest.fixture(params=[pytest.param(case, marks=case.marks, id=case.name) for case in CASES])
-async def runtime_case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RuntimeCase]:
-    kind: type[RuntimeCase] = request.param
-    if reason := kind.unavailable():
-        pytest.skip(reason)
-    case = kind(tmp_path)
-    yield case
-    await case.clean_up()
 
 
 @pytest.fixture

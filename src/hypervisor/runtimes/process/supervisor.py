@@ -1,7 +1,7 @@
 """Starts a workload under its supervisor: a shell that claims the instance, waits and writes the exit code.
 
-The supervisor is `/bin/sh` with the script below (dash: 0.1 MB private, 1.6 MB with shared pages). It is a
-session leader, so it and the workload outlive the server and its terminal.
+The supervisor is `/bin/sh` with the script below. With its copier it has a quarter of a megabyte of private
+memory (dash). It is a session leader, so it and the workload outlive the server and its terminal.
 """
 
 from __future__ import annotations

@@ -37,11 +37,7 @@ async def test_a_stop_and_a_placement_wait_for_each_other(
     postgresql_url: str, tmp_path: Path, winner: str
 ) -> None:
     async with new_world(postgresql_url, tmp_path) as world:
-        cluster = await world.cluster()
-        async with world.loops():
-            parent = await world.submit(cluster, name="parent", **simulated())
-            await world.reaches(parent, State.RUNNING)
-        child = await world.submit(cluster, after={parent: "running"}, **simulated())
+        cluster, parent, child = await _queued_child(world)
         assert await world.state(child) == State.QUEUED
         works = {"stop": _stop(world, parent), "placement": await _placement(world, cluster)}
         first = works.pop(winner)
@@ -56,11 +52,7 @@ async def test_a_placement_waits_for_a_transaction_that_has_changed_the_parent(
 ) -> None:
     """Also before that transaction has reached the child: the history then has the change first."""
     async with new_world(postgresql_url, tmp_path) as world:
-        cluster = await world.cluster()
-        async with world.loops():
-            parent = await world.submit(cluster, name="parent", **simulated())
-            await world.reaches(parent, State.RUNNING)
-        child = await world.submit(cluster, after={parent: "running"}, **simulated())
+        cluster, parent, child = await _queued_child(world)
         placement = await _placement(world, cluster)
         await _one_waits_for_the_other(world, lambda session: repository.lock(session, parent), placement)
         assert await world.state(child) == State.STARTING
@@ -88,6 +80,15 @@ async def test_a_return_to_the_queue_waits_for_a_transaction_that_has_changed_th
             lambda session: apply_observations(session, ended, world.clock.now(), system_random()),
         )
         assert await world.state(child) == State.BLOCKED
+
+
+async def _queued_child(world: World) -> tuple[int, int, int]:
+    """The ids of a cluster, of a running parent, and of a queued child that needs it to run."""
+    cluster = await world.cluster()
+    async with world.loops():
+        parent = await world.submit(cluster, name="parent", **simulated())
+        await world.reaches(parent, State.RUNNING)
+    return cluster, parent, await world.submit(cluster, after={parent: "running"}, **simulated())
 
 
 def _stop(world: World, deployment_id: int) -> Work:
